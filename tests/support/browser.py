@@ -1,0 +1,125 @@
+"""Browser tests: a real chromium of the system, driven by playwright.
+
+Tests that use the fixtures `browser` or `page` need one. On a developer's machine without it they are left out, and
+the summary names them and says how to get it; where `CI` is set they fail instead, so that they cannot rot unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext, Page
+
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_MACOS: Final = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+_FIXTURES: Final = frozenset({"browser", "browser_context", "page"})
+_LEFT_OUT: Final = pytest.StashKey[list[str]]()
+HOW_TO_GET: Final = (
+    "install chromium (Debian, Ubuntu: apt-get install chromium; macOS: brew install --cask chromium), "
+    "or name any Chromium or Chrome in PARLEY_CHROMIUM"
+)
+
+
+def find_chromium() -> Path | None:
+    """Return the browser to drive: PARLEY_CHROMIUM if set, else the first one found, else None."""
+    if chosen := os.environ.get("PARLEY_CHROMIUM"):
+        found = shutil.which(chosen)
+        return Path(found) if found else None
+    candidates = [shutil.which(name) for name in _NAMES]
+    if sys.platform == "darwin":
+        candidates.extend(path for path in _MACOS if Path(path).exists())
+    return next((Path(path) for path in candidates if path), None)
+
+
+def launch_arguments() -> list[str]:
+    """Return flags for a browser that talks to the test's server and to nobody else."""
+    arguments = [
+        "--headless=new",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-default-apps",
+        "--disable-sync",
+        "--disable-dev-shm-usage",  # containers have a small /dev/shm
+        # Whatever a page asks for beyond this machine is not even looked up.
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]",
+    ]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # chromium's sandbox refuses to start as root
+    return arguments
+
+
+def in_ci() -> bool:
+    """Tell whether leaving tests out would be a lie."""
+    return os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave browser tests out where there is no browser and nobody relies on them."""
+    if config.option.collectonly or in_ci() or find_chromium() is not None:
+        return
+    needing = [item for item in items if _FIXTURES.intersection(getattr(item, "fixturenames", ()))]
+    if needing:
+        config.hook.pytest_deselected(items=needing)
+        config.stash[_LEFT_OUT] = [item.nodeid for item in needing]
+        items[:] = [item for item in items if item not in needing]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the browser tests that were left out, and how to have them run."""
+    left_out = config.stash.get(_LEFT_OUT, [])
+    if left_out:
+        terminalreporter.section("browser tests left out: no chromium", yellow=True)
+        for nodeid in left_out:
+            terminalreporter.write_line(nodeid)
+        terminalreporter.write_line(f"To run them, {HOW_TO_GET}.")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A browser process of the test's own, with a fresh profile."""
+    from playwright.async_api import async_playwright  # a quarter of a second that other tests need not pay
+
+    executable = find_chromium()
+    if executable is None:
+        pytest.fail(f"browser tests must run here and there is no browser: {HOW_TO_GET}")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=executable, args=launch_arguments(), chromium_sandbox=os.geteuid() != 0
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def browser_context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    """A browser context (cookies, storage, pages) that waits at most 10 s for anything."""
+    context = await browser.new_context()
+    context.set_default_timeout(10_000)
+    yield context
+    await context.close()
+
+
+@pytest.fixture
+async def page(browser_context: BrowserContext) -> AsyncIterator[Page]:
+    """An empty page. The test fails if a script of the page raised and nobody caught it."""
+    page = await browser_context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(f"{error.message}\n{error.stack}"))
+    yield page
+    await page.close()
+    assert not errors, "uncaught in the page:\n" + "\n".join(errors)
