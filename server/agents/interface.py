@@ -300,12 +300,9 @@ class FunctionAgent:
                         + ", ".join(output.__name__ for output in _OUTPUTS),
                     )
 
-    def __repr__(self) -> str:
-        return f"<agent {self.definition.type}>"
-
 
 def agent(
-    type: str,
+    type: str,  # noqa: A002 - the word that definitions, commands and configuration use
     *,
     name: str | None = None,
     description: str | None = None,

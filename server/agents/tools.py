@@ -1,0 +1,200 @@
+"""Tools that the server runs itself, made from Python functions.
+
+::
+
+    @tool(read_only=True)
+    async def weather(city: str, days: Annotated[int, Meta(ge=1, le=7)] = 1) -> dict[str, str]:
+        \"\"\"Tell the weather of a city for the next days.\"\"\"
+
+The signature is the schema: it becomes a msgspec struct, from which come the JSON Schema that the model reads and the
+validation of what the model sends. The docstring is the description. A parameter annotated with ``ToolContext`` is
+filled in by the server and is no part of the schema. Synchronous functions run in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, get_type_hints, overload
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from server.agents.interface import ToolContext, ToolSpec
+
+__all__ = ["DEFAULT_TIMEOUT", "MAX_RESULT_BYTES", "ServerTool", "ToolError", "parameters_schema", "tool"]
+
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that a tool may take unless it says otherwise."""
+
+MAX_RESULT_BYTES = 256 * 1024
+"""Largest result, in bytes of JSON; what is larger belongs in a file that the model reads in pieces."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_log = structlog.get_logger(__name__)
+
+
+class ToolError(Exception):
+    """The call failed in a way that the model should read; ``message`` is the text that it reads."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ServerTool:
+    """A Python function as a tool: ``spec`` for the model, ``call`` for the engine."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        read_only: bool = False,
+        idempotent: bool = False,
+    ) -> None:
+        """Read the function's signature and docstring.
+
+        ``timeout`` is in seconds. Raises ``TypeError`` for a signature that has no JSON counterpart (no annotation,
+        ``*args``, positional-only) and ``ValueError`` for a missing docstring or a name that models refuse.
+        """
+        chosen = name if name is not None else function.__name__
+        if not _NAME.fullmatch(chosen):
+            raise ValueError(f"tool name {chosen!r} must be 1-64 characters [A-Za-z0-9_-]")
+        description = inspect.getdoc(function)
+        if not description:
+            raise ValueError(f"tool {chosen!r} needs a docstring: it is what the model reads")
+        self.timeout = timeout
+        self._function = function
+        self._arguments, self._context_parameter = _arguments_of(chosen, function)
+        self.spec = ToolSpec(
+            name=chosen,
+            description=description,
+            parameters=parameters_schema(self._arguments),
+            executor="server",
+            read_only=read_only,
+            idempotent=idempotent or read_only,
+        )
+
+    async def call(self, arguments_json: str, context: ToolContext) -> Any:
+        """Validate the arguments, run the function and return its result as a JSON value.
+
+        Raises ``ToolError`` for arguments that do not fit (naming the field), for a result that is too large or no
+        JSON, for a time-out, and for whatever the function raised. Cancelling this call cancels an async function at
+        once; a synchronous one is left to finish in its thread, and its result is dropped.
+        """
+        arguments = self._decode(arguments_json)
+        if self._context_parameter is not None:
+            arguments[self._context_parameter] = context
+        return self._encode(await self._run(arguments))
+
+    def _decode(self, arguments_json: str) -> dict[str, Any]:
+        try:
+            decoded = msgspec.json.decode(arguments_json.strip() or "{}", type=self._arguments)
+        except msgspec.ValidationError as error:
+            raise ToolError(f"invalid arguments for {self.spec.name}: {error}") from None
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise ToolError(f"the arguments for {self.spec.name} are not valid JSON: {error}") from None
+        return {field: getattr(decoded, field) for field in self._arguments.__struct_fields__}
+
+    async def _run(self, arguments: dict[str, Any]) -> Any:
+        limit = asyncio.timeout(self.timeout)
+        try:
+            async with limit:
+                if inspect.iscoroutinefunction(self._function):
+                    return await self._function(**arguments)
+                return await asyncio.to_thread(functools.partial(self._function, **arguments))
+        except ToolError:
+            raise
+        except Exception as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                raise ToolError(f"{self.spec.name} took longer than {self.timeout:g} s and was stopped") from None
+            # What the exception says may hold paths and secrets: it is for the log, not for the model.
+            _log.exception("tool_failed", tool=self.spec.name)
+            raise ToolError(f"{self.spec.name} failed ({type(error).__name__})") from error
+
+    def _encode(self, result: Any) -> Any:
+        try:
+            encoded = msgspec.json.encode(result)
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ToolError(f"the result of {self.spec.name} is no JSON value: {error}") from None
+        if len(encoded) > MAX_RESULT_BYTES:
+            raise ToolError(
+                f"the result of {self.spec.name} has {len(encoded)} bytes, more than the {MAX_RESULT_BYTES} allowed; "
+                "ask for less of it"
+            )
+        if _NUL.search(encoded):
+            raise ToolError(f"the result of {self.spec.name} holds a NUL character, which cannot be stored")
+        return msgspec.json.decode(encoded)
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> ServerTool: ...
+
+
+@overload
+def tool(
+    *, name: str | None = None, timeout: float = ..., read_only: bool = False, idempotent: bool = False
+) -> Callable[[Callable[..., Any]], ServerTool]: ...
+
+
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    read_only: bool = False,
+    idempotent: bool = False,
+) -> ServerTool | Callable[[Callable[..., Any]], ServerTool]:
+    """Make a server tool from a function; see ``ServerTool`` for the options and for what is refused.
+
+    ``read_only`` tools change nothing and may therefore be run again; ``idempotent`` ones change something, but a
+    second run with the same arguments changes nothing more. Everything else is run at most once.
+    """
+
+    def decorate(decorated: Callable[..., Any]) -> ServerTool:
+        return ServerTool(decorated, name=name, timeout=timeout, read_only=read_only, idempotent=idempotent)
+
+    return decorate if function is None else decorate(function)
+
+
+def parameters_schema(arguments: type[Struct]) -> dict[str, Any]:
+    """The JSON Schema of a struct of arguments, with the object itself on top, as model endpoints expect it.
+
+    msgspec hides the object behind a ``$ref``; only types that the arguments refer to stay in ``$defs``.
+    """
+    schema = msgspec.json.schema(arguments)
+    definitions: dict[str, Any] = schema["$defs"]
+    top: dict[str, Any] = definitions.pop(schema["$ref"].rpartition("/")[2])
+    top.pop("title", None)
+    # The struct's docstring describes the tool, and stands in its description already.
+    top.pop("description", None)
+    return {**top, "$defs": definitions} if definitions else top
+
+
+def _arguments_of(tool_name: str, function: Callable[..., Any]) -> tuple[type[Struct], str | None]:
+    """The function's parameters as a struct, and the name of the parameter that wants the ``ToolContext``."""
+    hints = get_type_hints(function, include_extras=True)
+    context_parameter: str | None = None
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise TypeError(f"tool {tool_name!r}: parameter {parameter} cannot be given by name")
+        if parameter.name not in hints:
+            raise TypeError(f"tool {tool_name!r}: parameter {parameter.name!r} needs a type annotation")
+        hint = hints[parameter.name]
+        if hint is ToolContext:
+            context_parameter = parameter.name
+        elif parameter.default is parameter.empty:
+            fields.append((parameter.name, hint))
+        else:
+            fields.append((parameter.name, hint, parameter.default))
+    arguments = msgspec.defstruct(tool_name, fields, kw_only=True, forbid_unknown_fields=True)
+    return arguments, context_parameter
