@@ -1,0 +1,1 @@
+"""What is kept: PostgreSQL behind asyncpg, one module an aggregate, every command one statement."""

@@ -1,0 +1,145 @@
+"""The connection pool: every statement of the server goes through `Database`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+import asyncpg.pool
+
+from protocol.errors import ErrorCode, ParleyError
+from storage.gates import Gates
+from storage.queries import sql
+
+__all__ = ["Database", "is_outage"]
+
+#: What the database says when it is away, not when we are wrong: lost connections (08), no resources such as disk or
+#: connection slots (53), operator intervention such as a shutdown (57), system errors (58).
+_OUTAGES: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresSystemError,
+    OSError,
+)
+_RETRY_AFTER: Final = 1.0
+
+_SERVER_SETTINGS: Final = {
+    "application_name": "parley",
+    # Statements are short and run often: compiling them, or planning them anew for each call, costs more than it gives.
+    "jit": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "timezone": "UTC",
+    # A client that vanished must not hold a session's lock.
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that goes back to the pool without a round trip: nothing here leaves state behind on it."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether an exception of asyncpg or of the socket means that the database is away."""
+    if isinstance(error, asyncpg.InterfaceError):
+        # The one class for a closed connection or pool and for wrong arguments; the latter are our own mistakes.
+        return not isinstance(error, ValueError) and "clos" in str(error)
+    return isinstance(error, _OUTAGES)
+
+
+class Database:
+    """A pool of connections to one database, and the gates of its sessions.
+
+    No connection is held between calls: each method borrows one for exactly one statement. A lost database raises
+    ParleyError(UNAVAILABLE) with `retry_after`; the pool reconnects by itself.
+    """
+
+    def __init__(self, *, max_size: int = 16, timeout: float = 30) -> None:
+        self.gates = Gates(timeout)
+        self._max_size = max_size
+        self._timeout = timeout
+        self._pool: asyncpg.pool.Pool[asyncpg.Record] | None = None
+
+    @property
+    def pool(self) -> asyncpg.pool.Pool[asyncpg.Record]:
+        """The pool itself; UNAVAILABLE when the database is not open."""
+        if self._pool is None:
+            raise ParleyError(ErrorCode.UNAVAILABLE, "the database is not open", retry_after=_RETRY_AFTER)
+        return self._pool
+
+    async def open(self, connect: str | Mapping[str, Any]) -> None:
+        """Connect to a DSN, or with asyncpg's own arguments. Raises UNAVAILABLE when nobody answers."""
+        if self._pool is not None:
+            return
+        arguments: dict[str, Any] = {"dsn": connect} if isinstance(connect, str) else dict(connect)
+        pool = asyncpg.create_pool(
+            min_size=1,
+            max_size=self._max_size,
+            connection_class=_Connection,
+            command_timeout=self._timeout,
+            timeout=min(self._timeout, 10),
+            max_inactive_connection_lifetime=300,
+            server_settings=_SERVER_SETTINGS,
+            **arguments,
+        )
+        try:
+            await pool
+        except Exception as error:
+            raise self._translated(error) from error
+        self._pool = pool
+
+    async def close(self, timeout: float = 5) -> None:
+        """Wait for running statements, at most `timeout` seconds, and disconnect. May be called again."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await pool.close()
+        except Exception as error:
+            pool.terminate()
+            if not is_outage(error):
+                raise
+
+    async def fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
+        """Run the named statement; all its rows."""
+        try:
+            async with self.pool.acquire(timeout=self._timeout) as connection:
+                return await connection.fetch(sql(name), *arguments)
+        except Exception as error:
+            raise self._translated(error) from error
+
+    async def fetchrow(self, name: str, *arguments: object) -> asyncpg.Record | None:
+        """Run the named statement; its first row or None."""
+        try:
+            async with self.pool.acquire(timeout=self._timeout) as connection:
+                return await connection.fetchrow(sql(name), *arguments)
+        except Exception as error:
+            raise self._translated(error) from error
+
+    async def execute(self, name: str, *arguments: object) -> None:
+        """Run the named statement for its effect."""
+        await self.fetchrow(name, *arguments)
+
+    async def ping(self, timeout: float = 2) -> None:
+        """One trip to the database; raises UNAVAILABLE when it does not answer in `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout), self.pool.acquire(timeout=timeout) as connection:
+                await connection.fetchval("SELECT 1")
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> Exception:
+        if not is_outage(error):
+            return error
+        return ParleyError(ErrorCode.UNAVAILABLE, "the database is away; try again", retry_after=_RETRY_AFTER)
+
+
+def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows turned into one list a column, as `unnest` takes them."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

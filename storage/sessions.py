@@ -1,0 +1,120 @@
+"""Sessions: made, found by their owner, listed, deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from protocol.errors import ErrorCode, ParleyError
+from protocol.ids import parse_alias
+from storage.ids import new_epoch, new_id
+from storage.pool import Database
+
+__all__ = ["Session", "Sessions"]
+
+
+class Session(Struct, frozen=True, kw_only=True):
+    """A session as it was when it was read; `seq` is the number of its last event, `queued` how many messages wait."""
+
+    session_id: UUID
+    owner: str
+    alias: str | None
+    epoch: str
+    seq: int
+    title: str | None
+    description: str | None
+    current_agent: str
+    active_turn: UUID | None
+    queued: int
+    message_count: int
+    created_at: datetime
+    last_activity: datetime
+    is_active: bool
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(
+        session_id=row["session_id"],
+        owner=row["owner"],
+        alias=row["alias"],
+        epoch=row["epoch"],
+        seq=row["seq"],
+        title=row["title"],
+        description=row["description"],
+        current_agent=row["current_agent"],
+        active_turn=row["active_turn"],
+        queued=row["queued"],
+        message_count=row["message_count"],
+        created_at=row["created_at"],
+        last_activity=row["last_activity"],
+        is_active=row["deleted_at"] is None,
+    )
+
+
+class Sessions:
+    """The sessions in one database. An owner sees his own only; another's are as if they did not exist."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, owner: str, *, agent: str, now: datetime, alias: str | None = None, title: str | None = None
+    ) -> Session:
+        """A new session. Raises ParleyError: INVALID for a bad alias, CONFLICT when the owner has used it before."""
+        if alias is not None:
+            parse_alias(alias)
+            if _as_uuid(alias) is not None:
+                raise ParleyError(ErrorCode.INVALID, "an id of your own must not be a UUID: those are the server's")
+        try:
+            row = await self._database.fetchrow(
+                "create_session", new_id(), owner, new_epoch(), agent, title, now, alias
+            )
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != "session_aliases_are_unique":
+                raise
+            raise ParleyError(ErrorCode.CONFLICT, f"you have a session {alias!r} already") from error
+        assert row is not None, "an INSERT with RETURNING returns its row"
+        return _session(row)
+
+    async def resolve(self, owner: str, reference: str) -> Session:
+        """The owner's session by id or by alias. Raises ParleyError NOT_FOUND, or SESSION_GONE when it was deleted."""
+        session_id = _as_uuid(reference)
+        if session_id is not None:
+            row = await self._database.fetchrow("session_by_id", owner, session_id)
+        else:
+            row = await self._database.fetchrow("session_by_alias", owner, parse_alias(reference))
+        if row is None:
+            raise ParleyError(ErrorCode.NOT_FOUND, f"there is no session {reference!r}")
+        if row["deleted_at"] is not None:
+            raise ParleyError(ErrorCode.SESSION_GONE, f"the session {reference!r} was deleted")
+        return _session(row)
+
+    async def list(self, owner: str, *, limit: int, offset: int, active_only: bool = True) -> tuple[list[Session], int]:
+        """A page of the owner's sessions, the latest activity first, and how many there are in all."""
+        rows = await self._database.fetch("list_sessions", owner, limit, offset, active_only)
+        if rows:
+            return [_session(row) for row in rows], rows[0]["total"]
+        counted = await self._database.fetchrow("count_sessions", owner, active_only) if offset else None
+        return [], counted[0] if counted is not None else 0
+
+    async def delete(self, session: Session, now: datetime) -> bool:
+        """Empty the session for good and leave a tombstone; False when somebody did so before."""
+        row = await self._database.fetchrow("delete_session", session.owner, session.session_id, now)
+        return row is not None
+
+    async def heads(self, session_ids: Sequence[UUID]) -> dict[UUID, int]:
+        """The number of the last event of each of the sessions that exist."""
+        return dict(await self._database.fetch("session_heads", list(session_ids)))  # type: ignore[arg-type]
+
+
+def _as_uuid(text: str) -> UUID | None:
+    # UUID() also takes braces, `urn:uuid:` and text without hyphens; a path has one spelling only.
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text.lower() else None

@@ -1,0 +1,36 @@
+-- Pieces that several statements share; `{name}` in a query stands for the piece of that name.
+
+-- name: locked_session
+-- The session's row, locked: whoever holds it numbers the events, so commit order is seq order. $1 session, $2 owner.
+SELECT session_id, epoch, seq, active_turn, queued, current_agent
+  FROM sessions
+ WHERE session_id = $1 AND owner = $2 AND deleted_at IS NULL
+   FOR NO KEY UPDATE
+
+-- name: numbered
+-- The client's own number of this command: one more than its last, or 1. No row means out of order, or no number.
+-- $3 client, $4 number.
+INSERT INTO command_numbers (session_id, client_id, n)
+SELECT v.session_id, $3::text, $4::bigint
+  FROM v
+ WHERE v.refusal IS NULL AND $4::bigint IS NOT NULL
+   AND ($4 = 1 OR EXISTS (SELECT FROM command_numbers k WHERE k.session_id = v.session_id AND k.client_id = $3))
+    ON CONFLICT (session_id, client_id) DO UPDATE SET n = EXCLUDED.n WHERE command_numbers.n = EXCLUDED.n - 1
+RETURNING n
+
+-- name: stored_command
+-- The command's row: the new one, or the one that an earlier delivery stored. The update that changes nothing is what makes
+-- the earlier row visible: this statement's snapshot may be older than its wait for the session's lock.
+-- $5 command, $6 body hash, $7 user, $8 now.
+INSERT INTO commands (session_id, command_id, body_hash, first_seq, status, message_id, turn_id, client_id, user_id, created_at)
+SELECT v.session_id, $5, $6, v.seq + 1, v.status, v.message_id, v.turn_id, $3, $7, $8
+  FROM v
+ WHERE v.refusal IS NULL AND ($4::bigint IS NULL OR EXISTS (SELECT FROM numbered))
+    ON CONFLICT (session_id, command_id) DO UPDATE SET command_id = EXCLUDED.command_id
+RETURNING body_hash, first_seq, status, message_id, turn_id
+
+-- name: command_outcome
+-- What the caller is told: the verdict under the lock, the stored command, and whether it is this very one.
+SELECT v.epoch, v.seq, v.refusal, v.active_turn, v.current_agent,
+       c.body_hash, c.first_seq, c.status, c.message_id, c.turn_id, coalesce(c.first_seq > v.seq, false) AS fresh
+  FROM v LEFT JOIN c ON true

@@ -1,0 +1,63 @@
+-- Sessions and their aliases.
+
+-- name: create_session
+-- A session and, when given, its alias. $1 id, $2 owner, $3 epoch, $4 agent, $5 title, $6 now, $7 alias.
+WITH s AS (
+       INSERT INTO sessions (session_id, owner, epoch, current_agent, title, created_at, last_activity)
+       VALUES ($1, $2, $3, $4, $5, $6, $6)
+       RETURNING *
+     ),
+     a AS (
+       INSERT INTO session_aliases (owner, alias, session_id)
+       SELECT $2, $7, session_id FROM s WHERE $7::text IS NOT NULL
+       RETURNING alias
+     )
+SELECT s.*, a.alias FROM s LEFT JOIN a ON true
+
+-- name: session_by_id
+-- One session of an owner. $1 owner, $2 id.
+SELECT s.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id) AS alias
+  FROM sessions s
+ WHERE s.session_id = $2 AND s.owner = $1
+
+-- name: session_by_alias
+-- One session of an owner. $1 owner, $2 alias.
+SELECT s.*, a.alias
+  FROM session_aliases a JOIN sessions s USING (session_id)
+ WHERE a.owner = $1 AND a.alias = $2
+
+-- name: list_sessions
+-- An owner's sessions, the latest activity first, with how many there are in all. $1 owner, $2 limit, $3 offset, $4 only those not deleted.
+SELECT s.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id) AS alias, count(*) OVER () AS total
+  FROM sessions s
+ WHERE s.owner = $1 AND (NOT $4 OR s.deleted_at IS NULL)
+ ORDER BY s.last_activity DESC, s.session_id DESC
+ LIMIT $2 OFFSET $3
+
+-- name: count_sessions
+-- How many sessions an owner has: asked when the page lies beyond the last. $1 owner, $2 only those not deleted.
+SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $2 OR deleted_at IS NULL)
+
+-- name: delete_session
+-- Empties a session and leaves its tombstone; a turn that still runs finds its step gone. $1 owner, $2 id, $3 now.
+WITH s AS MATERIALIZED (
+       SELECT session_id FROM sessions WHERE owner = $1 AND session_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
+     ),
+     gone AS (
+       UPDATE sessions SET deleted_at = $3, active_turn = NULL, queued = 0, title = NULL, description = NULL
+         FROM s WHERE sessions.session_id = s.session_id
+       RETURNING sessions.session_id
+     ),
+     d1 AS (DELETE FROM events USING s WHERE events.session_id = s.session_id),
+     d2 AS (DELETE FROM messages USING s WHERE messages.session_id = s.session_id),
+     d3 AS (DELETE FROM commands USING s WHERE commands.session_id = s.session_id),
+     d4 AS (DELETE FROM queue USING s WHERE queue.session_id = s.session_id),
+     d5 AS (DELETE FROM tool_calls USING s WHERE tool_calls.session_id = s.session_id),
+     d6 AS (DELETE FROM steps USING s, turns WHERE turns.session_id = s.session_id AND steps.turn_id = turns.turn_id),
+     d7 AS (DELETE FROM turns USING s WHERE turns.session_id = s.session_id),
+     d8 AS (DELETE FROM command_numbers USING s WHERE command_numbers.session_id = s.session_id)
+SELECT session_id FROM gone
+
+-- name: session_heads
+-- The number of the last event of each session. $1 sessions.
+SELECT session_id, seq FROM sessions WHERE session_id = ANY($1::uuid[])
