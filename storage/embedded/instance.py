@@ -1,0 +1,135 @@
+"""One run of the server: from the certainty that no other runs, to its readiness, to its end."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.embedded.access import provision
+from storage.embedded.account import Account
+from storage.embedded.binaries import Binaries
+from storage.embedded.child import Child
+from storage.embedded.cluster import check_version, initialise, server_command, write_access_rules
+from storage.embedded.errors import EmbeddedError
+from storage.embedded.leftovers import clear
+from storage.embedded.logfile import end, open_log, since, trim
+from storage.embedded.places import Places, open_directory, reference, sweep
+
+# How often readiness is looked for, in seconds: often at first, for a warm start takes 20 ms.
+_FIRST_POLL, _LONGEST_POLL = 0.002, 0.05
+# How long an immediate shutdown may take, in seconds, before everything is killed.
+_IMMEDIATE = 6.0
+_OFF = frozenset({"off", "false", "no", "0"})
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run needs to know; the same for every restart.
+
+    Attributes:
+        places: the data directory.
+        account: whom the server runs as.
+        binaries: its programs.
+        settings: its configuration.
+        sockets: the directory of its socket.
+        wait: seconds for a start, and for an orderly stop.
+    """
+
+    places: Places
+    account: Account
+    binaries: Binaries
+    settings: Mapping[str, str]
+    sockets: Path
+    wait: float
+
+
+async def launch(plan: Plan) -> Child:
+    """Start a server and return once it answers; the cluster is made first if there is none.
+
+    Raises:
+        EmbeddedError: it does not start, or not in time. Nothing is left running then.
+    """
+    start = end(plan.places.log)
+    try:
+        async with asyncio.timeout(plan.wait):
+            return await _launch(plan)
+    except TimeoutError:
+        raise EmbeddedError(
+            f"PostgreSQL in {plan.places.data_dir} was not ready within {plan.wait:g} seconds: "
+            f"{since(plan.places.log, start) or 'it said nothing'}"
+        ) from None
+
+
+async def shut_down(child: Child, plan: Plan) -> None:
+    """End the server and all its processes: in good order if it can, at once if not, by force in the end."""
+    for number, patience in ((signal.SIGINT, plan.wait), (signal.SIGQUIT, _IMMEDIATE)):
+        child.send(number)
+        if await child.wait(patience):
+            break
+    await _end(child)
+    os.close(await clear(plan.places, plan.account, plan.wait))
+    sweep(plan.sockets)
+
+
+async def _launch(plan: Plan) -> Child:
+    places = plan.places
+    lock = await clear(places, plan.account, plan.wait)
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, lock)
+        trim(places.log)
+        start = end(places.log)
+        log = open_log(places.log)
+        stack.callback(os.close, log)
+        if not check_version(places, plan.binaries):
+            sync = plan.settings["fsync"].lower() not in _OFF
+            await initialise(places, plan.account, plan.binaries, log=log, lock=lock, sync=sync)
+        write_access_rules(places, plan.account)
+        sweep(plan.sockets)
+        directories = [open_directory(path) for path in (places.pgdata, plan.sockets)]
+        for descriptor in directories:
+            stack.callback(os.close, descriptor)
+        data, sockets = (
+            reference(descriptor, path, plan.account)
+            for descriptor, path in zip(directories, (places.pgdata, plan.sockets), strict=True)
+        )
+        child = Child.spawn(
+            server_command(plan.binaries, data, sockets, plan.settings),
+            account=plan.account,
+            log=log,
+            keep=(lock, *directories),
+            # Immediate shutdown: the server takes its children along, and recovers from its log at the next start.
+            death_signal=signal.SIGQUIT,
+        )
+    try:
+        await _ready(child, plan, start)
+    except BaseException:
+        await _end(child)
+        raise
+    return child
+
+
+async def _ready(child: Child, plan: Plan, start: int) -> None:
+    pause = _FIRST_POLL
+    while not await child.wait(pause):
+        if _says_ready(plan.places, child.pid) and await provision(plan.sockets):
+            return
+        pause = min(pause * 1.5, _LONGEST_POLL)
+    raise EmbeddedError(f"PostgreSQL in {plan.places.data_dir} does not start: {since(plan.places.log, start)}")
+
+
+def _says_ready(places: Places, pid: int) -> bool:
+    """The server notes its progress in the eighth line of its pid file; asking there costs no line in its log."""
+    with contextlib.suppress(OSError):  # not written yet
+        lines = places.pidfile.read_text(errors="replace").splitlines()
+        return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+    return False
+
+
+async def _end(child: Child) -> None:
+    """Kill the server itself; what it leaves is found and ended by the next `clear`."""
+    if not child.exited.done():
+        child.send(signal.SIGKILL)
+        await child.exited

@@ -1,0 +1,47 @@
+"""The server's log, `postgres.log`, kept bounded: at most this much and one former file of the same size."""
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from storage.embedded.errors import naming
+
+LIMIT = 8 * 1024 * 1024
+_TAIL = 2000
+
+
+def open_log(path: Path) -> int:
+    """A descriptor for appending. Close it once the server has inherited it."""
+    with naming(path):
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def trim(path: Path, limit: int = LIMIT) -> None:
+    """Move what is there aside once it is longer than `limit` bytes.
+
+    The server keeps its descriptor and appends, so the file is copied and emptied in place; what it writes in
+    between is lost, which a log can bear.
+    """
+    with naming(path), contextlib.suppress(FileNotFoundError):  # nothing logged yet
+        if path.stat(follow_symlinks=False).st_size > limit:
+            former = path.with_name(path.name + ".1")
+            former.unlink(missing_ok=True)
+            shutil.copyfile(path, former, follow_symlinks=False)
+            os.truncate(path, 0)
+
+
+def end(path: Path) -> int:
+    """The present length, to be handed to `since`."""
+    with contextlib.suppress(OSError):  # not there yet
+        return path.stat(follow_symlinks=False).st_size
+    return 0
+
+
+def since(path: Path, start: int) -> str:
+    """What was logged from byte `start` on, its last lines only: the reason of a failure."""
+    with contextlib.suppress(OSError), path.open("rb") as log:  # the reason is a help, its absence no failure
+        length = log.seek(0, os.SEEK_END)
+        log.seek(max(start, length - _TAIL) if length >= start else max(0, length - _TAIL))
+        return log.read().decode(errors="replace").strip()
+    return ""
