@@ -17,6 +17,7 @@ from protocol.ids import ID_PATTERN
 __all__ = [
     "COMMANDS",
     "STORED",
+    "TOOL_NAME_PATTERN",
     "AgentRef",
     "CallId",
     "Cancel",
@@ -49,6 +50,8 @@ ClientSequence: TypeAlias = Annotated[
 ]
 Prose: TypeAlias = Annotated[str, Meta(max_length=65_536)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+
+TOOL_NAME_PATTERN: Final = r"^[A-Za-z0-9_.-]{1,64}$(?!\n)"
 
 OnBusy: TypeAlias = Literal["enqueue", "reject", "interrupt", "steer"]
 Decision: TypeAlias = Literal["approve", "edit", "reject", "respond"]
@@ -144,7 +147,7 @@ class QueueUpdate(_Command, frozen=True, kw_only=True, tag="queue_update"):
 class ToolDescription(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A tool that this client can run; `parameters` is a JSON Schema of its arguments object."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$(?!\n)")]
+    name: Annotated[str, Meta(pattern=TOOL_NAME_PATTERN)]
     description: Annotated[str, Meta(max_length=16_384)] = ""
     parameters: dict[str, Any]
     read_only: bool = False

@@ -7,7 +7,7 @@ it without touching it.
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -15,13 +15,11 @@ from msgspec import Raw, Struct
 from protocol.cursor import Cursor
 from protocol.errors import ErrorCode, ParleyError
 from protocol.events import EVENTS, Payload
+from protocol.values import fit_integers
 
 __all__ = ["Encoding", "Envelope", "Event", "decode_event", "payload_json", "payload_msgpack"]
 
 Encoding: TypeAlias = Literal["json", "msgpack"]
-
-_MSGPACK_MIN: Final = -(2**63)
-_MSGPACK_MAX: Final = 2**64 - 1
 
 
 class Envelope(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,17 +72,7 @@ def payload_msgpack(payload: bytes) -> bytes:
         return _msgpack_encoder.encode(value)
     except OverflowError:
         # JSON's integers have no bound, MessagePack's have 64 bits; a double is what JavaScript would have read anyway.
-        return _msgpack_encoder.encode(_fit(value))
-
-
-def _fit(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _fit(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_fit(item) for item in value]
-    if isinstance(value, int) and not _MSGPACK_MIN <= value <= _MSGPACK_MAX:
-        return float(value)
-    return value
+        return _msgpack_encoder.encode(fit_integers(value))
 
 
 class Event:

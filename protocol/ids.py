@@ -12,11 +12,14 @@ from uuid import UUID
 
 from protocol.errors import ErrorCode, ParleyError
 
-__all__ = ["ID_PATTERN", "RANDOM_BITS", "format_timestamp", "parse_alias", "parse_timestamp", "uuid7"]
+__all__ = ["ID_PATTERN", "ID_RULE", "RANDOM_BITS", "format_timestamp", "parse_alias", "parse_timestamp", "uuid7"]
 
 #: What clients may call things: aliases of sessions, command ids, client ids. The look-ahead is for Python, whose `$`
 #: also matches before a final newline; in the regular expressions of JSON Schema it never fails.
 ID_PATTERN: Final = r"^[A-Za-z0-9._:-]{1,128}$(?!\n)"
+
+#: The same rule in words.
+ID_RULE: Final = "1-128 characters out of A-Z a-z 0-9 . _ : -"
 
 #: How many random bits a version 7 UUID holds: 12 (rand_a) and 62 (rand_b).
 RANDOM_BITS: Final = 74
@@ -44,7 +47,7 @@ def uuid7(unix_ms: int, random_bits: int) -> UUID:
 def parse_alias(text: str) -> str:
     """A caller's own id, unchanged; raises ParleyError(INVALID) unless it has 1-128 of `A-Z a-z 0-9 . _ : -`."""
     if _ID.search(text) is None:
-        raise ParleyError(ErrorCode.INVALID, "an id has 1-128 characters out of A-Z a-z 0-9 . _ : -")
+        raise ParleyError(ErrorCode.INVALID, f"an id has {ID_RULE}")
     return text
 
 
