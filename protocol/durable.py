@@ -170,10 +170,9 @@ class ApprovalResolved(Payload, frozen=True, kw_only=True):
 
 
 class QueueChanged(Payload, frozen=True, kw_only=True):
-    """The queue of waiting messages changed; `length` is what it holds now, `order` all of it after a reordering."""
+    """The queue of waiting messages changed; `order` is all of it after a reordering."""
 
     change: Literal["added", "removed", "reordered", "started"]
-    length: Count
     message_id: UUID | None = None
     content: str | None = None
     agent_type: str | None = None

@@ -188,7 +188,7 @@ class Sync(Payload, frozen=True, kw_only=True):
 
 
 class Ack(Payload, frozen=True, kw_only=True):
-    """A command took effect (`accepted`), or waits in the queue (`queued`); `seq` is its last event's."""
+    """A command took effect (`accepted`), or waits in the queue (`queued`); `seq` is its first event's."""
 
     id: str | None = None
     status: Literal["accepted", "queued"]
