@@ -2,9 +2,9 @@
 # Brings up the virtual environment .venv: `sh requirements/environment.sh run` with what the server needs, `... dev`
 # with the tests' and checkers' packages as well. Needs nothing but a Python with venv and pip.
 #
-# The environment is current when its stamp holds the fingerprint of everything it was made from; the stamp is written
-# last, so that an interrupted installation is simply taken up again. Contents are compared, not times: a fresh
-# checkout or another branch with the same requirements installs nothing.
+# The environment is current when its stamp holds the fingerprint of everything it was made from; contents are compared,
+# not times, so that another branch with the same requirements installs nothing. The stamp is written last, and an
+# environment that an interrupted installation left behind is made anew.
 set -eu
 
 kind=${1:?usage: environment.sh run|dev}
@@ -64,16 +64,21 @@ interpreter() {
 }
 
 current "$kind" && exit 0
+[ -w . ] || fail "the environment belongs into $root, which is not writable."
 
 # One installation at a time; where flock is missing, two at once are the caller's to avoid.
 if command -v flock >/dev/null 2>&1; then
-    exec 9>.venv.lock || fail "cannot write to $root"
+    exec 9>.venv.lock
     flock 9
     if current "$kind"; then exit 0; fi
 fi
 
-# Everything is checked again where an environment exists, and nothing is downloaded twice.
-if ! { [ -x "$venv/bin/python" ] && suitable "$venv/bin/python" 99 && "$venv/bin/python" -m pip --version >/dev/null 2>&1; }; then
+usable() {
+    [ ! -e "$venv/parley-unfinished" ] && [ -x "$venv/bin/python" ] && suitable "$venv/bin/python" 99 &&
+        "$venv/bin/python" -m pip --version >/dev/null 2>&1
+}
+
+if ! usable; then
     python=$(interpreter)
     say "parley: making $venv with $("$python" --version 2>&1) ($python)"
     rm -rf -- "$venv"
@@ -81,12 +86,19 @@ if ! { [ -x "$venv/bin/python" ] && suitable "$venv/bin/python" 99 && "$venv/bin
 fi
 rm -f -- "$venv/parley-run" "$venv/parley-dev"
 
+# pip downloads first and installs then: when it gives up by itself nothing is half done, when it is killed something
+# may be.
+: >"$venv/parley-unfinished"
 say "parley: installing requirements/$kind.txt"
-"$venv/bin/python" -m pip install --quiet --require-hashes -r "requirements/$kind.txt" ||
-    fail "the packages could not be installed (see above); run it again to take it up where it stopped."
+"$venv/bin/python" -m pip install --quiet --require-hashes -r "requirements/$kind.txt" || {
+    rm -f -- "$venv/parley-unfinished"
+    fail "the packages could not be installed (see above)."
+}
 # The build backend is among the packages just installed: no isolation, no second download.
 "$venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation --no-index --editable . ||
     fail "the checkout could not be installed (see above)."
+
+rm -f -- "$venv/parley-unfinished"
 
 # What the tests need includes what the server needs.
 if [ "$kind" = dev ]; then fingerprint run >"$venv/parley-run"; fi
