@@ -5,11 +5,11 @@
 .PHONY: help run test check bench chaos features lock format clean run-environment dev-environment
 .NOTPARALLEL:
 
-# Quoted, as a checkout's path may hold spaces; relative, so that it need not be.
+# Relative, as a checkout's path may hold spaces.
 BIN := .venv/bin
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 run: run-environment ## start the server with its own PostgreSQL (ARGS="--port 9000")
 	@exec $(BIN)/parley serve $(ARGS)

@@ -9,7 +9,12 @@ from hypothesis import HealthCheck, settings
 _PLUGINS = ("features", "browser", "database", "server")
 
 pytest_plugins = [
-    name for name in (f"tests.support.{plugin}" for plugin in _PLUGINS) if importlib.util.find_spec(name) is not None
+    "pytester",  # runs the feature plugin on a project of its own
+    *(
+        name
+        for name in (f"tests.support.{plugin}" for plugin in _PLUGINS)
+        if importlib.util.find_spec(name) is not None
+    ),
 ]
 
 settings.register_profile(
