@@ -285,6 +285,10 @@ class FunctionAgent:
         self.tools = tuple(tools)
         self._function = function
 
+    def with_definition(self, definition: AgentDefinition) -> FunctionAgent:
+        """The same function under a definition that the configuration has changed."""
+        return FunctionAgent(definition, self._function, self.tools)
+
     async def run(self, context: AgentContext) -> AsyncIterator[AgentOutput]:
         """Run the function, turning plain strings into ``Text``; the function is closed when this iterator is."""
         async with aclosing(self._function(context)) as stream:
