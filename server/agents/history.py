@@ -7,7 +7,8 @@ a model that reads an error as its own words, or the same question twice, answer
 - every stored message appears at most once, in its order; the user's current message exactly once;
 - every tool call of an assistant message is followed, before any other message, by exactly one result;
 - no result is without its call;
-- what is no part of the conversation is left out: errors, and assistant messages that say and call nothing.
+- what is no part of the conversation is left out: assistant messages that say and call nothing, as an error or an
+  early cancel leaves them, and calls that were being written when their message was cut short.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["NO_RESULT", "StoredMessage", "build_history"]
 
 NO_RESULT: Final = "No result: the call was not finished."
 """What the model reads as the result of a call that has none."""
+
+_CUT_SHORT: Final = frozenset({"cancelled", "error", "interrupted"})
 
 
 class StoredMessage(Struct, frozen=True, kw_only=True):
@@ -50,20 +53,16 @@ def build_history(messages: Iterable[StoredMessage], current: StoredMessage | No
     results = _match_results(unique)
     history: list[HistoryMessage] = []
     for position, message in enumerate(unique):
-        if message.role == "tool" or (message.role == "assistant" and not _says_something(message)):
+        if message.role == "tool":
             continue
-        history.append(_as_history(message))
-        for index, call in enumerate(message.tool_calls):
-            result = results.get((position, index))
-            history.append(
-                HistoryMessage(
-                    role="tool",
-                    content=NO_RESULT if result is None else result.content,
-                    name=call.name,
-                    call_id=call.call_id,
-                    message_id=None if result is None else result.message_id,
-                )
-            )
+        calls = [(call, results.get((position, index))) for index, call in enumerate(_calls_of(message))]
+        if message.finish_reason in _CUT_SHORT:
+            # Their arguments may be half a JSON text, and nobody was asked to run them.
+            calls = [(call, result) for call, result in calls if result is not None]
+        if message.role == "assistant" and not calls and not message.content.strip():
+            continue
+        history.append(_as_history(message, tuple(call for call, _ in calls)))
+        history.extend(_result(call, result) for call, result in calls)
     return history
 
 
@@ -82,24 +81,33 @@ def _match_results(messages: list[StoredMessage]) -> dict[tuple[int, int], Store
     results: dict[tuple[int, int], StoredMessage] = {}
     waiting: dict[str, deque[tuple[int, int]]] = {}
     for position, message in enumerate(messages):
-        for index, call in enumerate(message.tool_calls):
+        for index, call in enumerate(_calls_of(message)):
             waiting.setdefault(call.call_id, deque()).append((position, index))
         if message.role == "tool" and message.call_id is not None and (open_calls := waiting.get(message.call_id)):
             results[open_calls.pop()] = message
     return results
 
 
-def _says_something(message: StoredMessage) -> bool:
-    # A provider's error closes the message as "error"; only what was really said before it may be read again.
-    return bool(message.tool_calls) or bool(message.content.strip())
+def _calls_of(message: StoredMessage) -> tuple[ToolCallRequest, ...]:
+    return message.tool_calls if message.role == "assistant" else ()
 
 
-def _as_history(message: StoredMessage) -> HistoryMessage:
+def _as_history(message: StoredMessage, calls: tuple[ToolCallRequest, ...]) -> HistoryMessage:
     return HistoryMessage(
         role=message.role,
         content=message.content,
         name=message.name,
-        tool_calls=message.tool_calls,
+        tool_calls=calls,
         message_id=message.message_id,
         agent_type=message.agent_type,
+    )
+
+
+def _result(call: ToolCallRequest, result: StoredMessage | None) -> HistoryMessage:
+    return HistoryMessage(
+        role="tool",
+        content=NO_RESULT if result is None else result.content,
+        name=call.name,
+        call_id=call.call_id,
+        message_id=None if result is None else result.message_id,
     )

@@ -35,6 +35,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from msgspec import Struct
 
+from protocol.events import Executor, Role, ToolCallRequest
+
 __all__ = [
     "ALL_TOOLS",
     "Agent",
@@ -60,8 +62,6 @@ __all__ = [
 
 ALL_TOOLS = "*"
 """In ``AgentDefinition.allowed_tools``: every tool on offer. No other pattern exists; names match whole."""
-
-Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 
 _AGENT_NAMESPACE = uuid5(NAMESPACE_URL, "urn:parley:agents")
 _TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -112,14 +112,6 @@ AgentYield: TypeAlias = str | AgentOutput
 """What a function under ``@agent`` may yield: a ``str`` stands for a ``Text``."""
 
 
-class ToolCallRequest(Struct, frozen=True):
-    """A complete tool call of a stored assistant message; ``arguments`` is JSON text as the agent wrote it."""
-
-    call_id: str
-    name: str
-    arguments: str
-
-
 class HistoryMessage(Struct, frozen=True, kw_only=True):
     """One message of the history, as an agent sees it (``server.agents.history`` makes and orders them).
 
@@ -146,7 +138,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     name: str
     description: str
     parameters: dict[str, Any]
-    executor: Literal["server", "client"] = "client"
+    executor: Executor = "client"
     read_only: bool = False
     idempotent: bool = False
 

@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from server.agents.interface import HistoryMessage, ToolSpec
-from server.agents.offline.scene import Call, Reply, Scene
+from server.agents.offline.scene import Call, Reply, Scene, plainly
 from server.agents.offline.tokens import clusters
 
 __all__ = ["PHRASES", "Phrase", "next_step", "plan"]
 
 _THEN = re.compile(r"\s*(?:[,;.]\s*)?\b(?:and\s+then|then|after\s+that)\b[\s,]*|\s*;\s*", re.IGNORECASE)
 _AND = re.compile(r"\s*,\s*(?:and\s+)?|\s+and\s+", re.IGNORECASE)
-_POLITE = re.compile(r"^(?:please|now|could you|can you)\s+", re.IGNORECASE)
 _EXPLICIT = re.compile(
     r"(?:(?:call|use|invoke|run)\s+)?(?:the\s+)?(?P<tool>tool\s+)?(?P<name>[A-Za-z0-9_-]+)(?:\s+tool)?"
     r"(?:\s+(?:with|on|for)\b)?\s*(?P<arguments>.*)",
@@ -148,8 +147,9 @@ def next_step(scene: Scene, steps: list[list[Call]]) -> Reply:
     missing = [call.name for call in calls if call.name not in scene.tools]
     if missing:
         return Reply(text=_refusal(scene, missing))
-    names = " and ".join(f"`{call.name}`" for call in calls)
-    return Reply(text=f"{'Next: ' if done else ''}{names}, with what you gave me.\n", calls=tuple(calls))
+    *others, last = (f"`{call.name}`" for call in calls)
+    names = f"{', '.join(others)} and {last}" if others else last
+    return Reply(text=f"{'Next I' if done else 'I'} call {names}.", calls=tuple(calls))
 
 
 def _fragments(separator: re.Pattern[str], text: str, scene: Scene) -> list[str]:
@@ -181,7 +181,7 @@ def _calls(separator: re.Pattern[str], text: str, scene: Scene) -> list[Call]:
 
 def _call(fragment: str, scene: Scene, *, complete: bool = False) -> Call | None:
     """The call that the whole of ``fragment`` is; ``complete`` refuses half a JSON object as arguments."""
-    text = _POLITE.sub("", fragment.strip())
+    text = plainly(fragment)
     explicit = _EXPLICIT.fullmatch(text)
     if explicit and (explicit["tool"] or explicit["name"] in scene.tools):
         arguments = _arguments(scene.tools.get(explicit["name"]), explicit["arguments"].strip())

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from server.agents.interface import AgentError
 from server.agents.offline import calling, recall, samples
-from server.agents.offline.scene import Reply, Scene
+from server.agents.offline.scene import Reply, Scene, plainly
 
 __all__ = ["INTENTS", "Intent", "decide"]
 
@@ -36,12 +36,13 @@ def decide(scene: Scene) -> Reply:
     """What the agent does in this step."""
     if steps := calling.plan(scene):
         return calling.next_step(scene, steps)
-    # Echoing is for texts of any length; all other patterns are for what a person asks.
-    if match := _ECHO.match(scene.request):
-        return Reply(text=match[1])
+    # Echoing is for texts of any length; all other patterns are for what a person writes.
+    if match := ECHO.pattern.match(scene.request):
+        return ECHO.handle(scene, match)
     if len(scene.request) <= _LONGEST_REQUEST:
+        request = plainly(scene.request)
         for intent in INTENTS:
-            if match := intent.pattern.search(scene.request):
+            if match := intent.pattern.search(request):
                 return intent.handle(scene, match)
     return _unknown(scene)
 
@@ -146,7 +147,6 @@ def _intent(pattern: str, handle: Handler, example: str, about: str) -> Intent:
 _PER_SECOND = re.compile(
     r"\bat\s+(\d{1,5}(?:\.\d{1,3})?)\s*(?:tokens?\s*)?(?:/|per\s+|a\s+)s(?:econd)?\b", re.IGNORECASE
 )
-_ECHO = re.compile(r"echo\s(.*)", re.IGNORECASE | re.DOTALL)
 _SHOW = r"^(?:show|give|send)\s+(?:me\s+)?(?:an?\s+|some\s+)?"
 _SYNONYMS = {
     "websocket": "transport",
@@ -164,6 +164,10 @@ _SYNONYMS = {
 }
 _TOPIC = "|".join([*samples.TOPICS, *_SYNONYMS])
 
+ECHO = _intent(
+    r"^echo\s(?P<text>.*)", lambda scene, match: Reply(text=match["text"]), "echo any text", "your own text, unchanged"
+)
+
 INTENTS = (
     _intent(r"^(?:help|\?+|what can (?:you|i) do|commands)\W*$", _help, "help", "this list"),
     _intent(
@@ -173,9 +177,7 @@ INTENTS = (
         "explain cursors",
         "how the server works: " + ", ".join(samples.TOPICS),
     ),
-    _intent(
-        r"^echo\s", lambda scene, match: Reply(text=scene.request[5:]), "echo any text", "your own text, unchanged"
-    ),
+    ECHO,
     _intent(
         r"^count\s+(?:from\s+1\s+)?to\s+(?P<last>\d{1,3}(?:,\d{3})+|\d{1,9})\b",
         _count,
@@ -189,7 +191,7 @@ INTENTS = (
         "exactly that many words, at the speed you name",
     ),
     _intent(
-        r"^(?:please\s+)?think\s+(?:hard\s+)?about\s+(?P<topic>.+)",
+        r"^think\s+(?:hard\s+)?about\s+(?P<topic>.+)",
         _think,
         "think about trees",
         "a stream of reasoning, then an answer",
@@ -218,9 +220,7 @@ INTENTS = (
         "your message before this one",
     ),
     _intent(r"\bhow\s+many\s+messages\b", _recall(recall.count), "how many messages", "the session so far, in numbers"),
-    _intent(
-        r"^(?:please\s+)?(?:summari[sz]e|summary|recap)\b", _recall(recall.summary), "summarise", "what was said so far"
-    ),
+    _intent(r"^(?:summari[sz]e|summary|recap)\b", _recall(recall.summary), "summarise", "what was said so far"),
     _intent(
         r"^(?:did\s+(?:i|you|we)\s+(?:mention|say)|have\s+we\s+talked\s+about"
         r"|(?:search|find|look)\s+(?:(?:in\s+)?(?:our|this|the)\s+(?:chat|conversation|history|session|messages)\s+)?for)"

@@ -17,13 +17,13 @@ _LINE = 120
 def first(scene: Scene) -> str:
     """The user's first message."""
     said = _said(scene)
-    return f"First you said: {_quote(said[0])}" if said else "This is your first message in this session."
+    return f"First you said:{_quote(said[0])}" if said else "This is your first message in this session."
 
 
 def last(scene: Scene) -> str:
     """The user's message before this one."""
     said = _said(scene)
-    return f"Before this you said: {_quote(said[-1])}" if said else "You have said nothing before this."
+    return f"Before this you said:{_quote(said[-1])}" if said else "You have said nothing before this."
 
 
 def count(scene: Scene) -> str:
@@ -62,7 +62,7 @@ def search(scene: Scene, words: str) -> str:
     numbered = enumerate((m for m in scene.before if m.role in {"user", "assistant"}), start=1)
     found = [(number, message) for number, message in numbered if wanted in message.content.casefold()]
     if not wanted or not found:
-        return f"No earlier message holds `{words.strip()}`."
+        return f"No earlier message holds `{wanted}`."
     more = f", the last {_SHOWN} of them" if len(found) > _SHOWN else ""
     lines = [f"{_number(len(found), 'message')} with `{wanted}`{more}:", ""]
     lines += [f"{n}. {_who(message)}: {shorten(message.content, _LINE)}" for n, message in found[-_SHOWN:]]
@@ -78,7 +78,7 @@ def _who(message: HistoryMessage) -> str:
 
 
 def _quote(message: HistoryMessage) -> str:
-    return "\n".join(f"> {line}" if line else ">" for line in ["", *message.content.splitlines()])[1:]
+    return "\n\n" + "\n".join(f"> {line}".rstrip() for line in message.content.splitlines())
 
 
 def _number(amount: int, what: str) -> str:

@@ -31,8 +31,8 @@ TOPICS = {
     ),
     "queue": (
         "**The queue.** A message sent while I am answering waits by default (`on_busy: enqueue`). `reject` refuses "
-        "it, `interrupt` ends my answer first, `steer` gives it to me at the next step. Waiting messages can be reordered "
-        "or removed with `queue_update`."
+        "it, `interrupt` ends my answer first, `steer` gives it to me at the next step. Waiting messages can be "
+        "reordered or removed with `queue_update`."
     ),
     "approval": (
         "**Approvals.** Tools that change something (`write_file`, `execute_command` and the like) wait for a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Literal
@@ -10,9 +11,11 @@ from msgspec import Struct
 
 from server.agents.interface import AgentContext, AgentError, HistoryMessage, ToolSpec
 
-__all__ = ["OFFLINE_TYPE", "Call", "Reply", "Scene"]
+__all__ = ["OFFLINE_TYPE", "Call", "Reply", "Scene", "plainly"]
 
 OFFLINE_TYPE = "offline"
+
+_POLITE = re.compile(r"(?:(?:please|now|(?:could|can|would)\s+you)\s+)+", re.IGNORECASE)
 
 
 class Call(Struct, frozen=True):
@@ -67,3 +70,10 @@ class Scene:
     def steps_done(self) -> int:
         """How many rounds of tool calls have been made since the user's last message."""
         return sum(bool(message.tool_calls) for message in self.since)
+
+
+def plainly(request: str) -> str:
+    """The request without white space around it and without words of politeness before it."""
+    text = request.strip()
+    polite = _POLITE.match(text)
+    return text[polite.end() :] if polite else text
