@@ -1,0 +1,53 @@
+"""What the parts of the server share: made once in `server.app`, found in the application under `SERVICES`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from aiohttp import web
+
+from server.agents.registry import Registry
+from server.auth.access import Access
+from server.channel.commands import Commands
+from server.channel.hub import Hub
+from server.clock import Clock
+from server.config import Config
+from server.turns.service import TurnService
+from storage.log import EventLog
+from storage.messages import Messages
+from storage.pool import Database
+from storage.sessions import Sessions
+
+__all__ = ["SERVICES", "Phase", "Services"]
+
+
+class Phase(Enum):
+    """Where the server is in its life; `GET /ready` says so. It is ready in `SERVING` alone."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+@dataclass
+class Services:
+    """One object of each kind. Nothing in here starts or stops another; `server.app.Lifecycle` does."""
+
+    config: Config
+    clock: Clock
+    db: Database
+    sessions: Sessions
+    log: EventLog
+    messages: Messages
+    hub: Hub
+    turns: TurnService
+    commands: Commands
+    registry: Registry
+    access: Access
+    phase: Phase = Phase.STARTING
+
+
+SERVICES: Final = web.AppKey("services", Services)
