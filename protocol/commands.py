@@ -11,7 +11,6 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from protocol._override import override
 from protocol.ids import ID_PATTERN
 
 __all__ = [
@@ -177,7 +176,6 @@ class RefreshToken(_Command, frozen=True, kw_only=True, tag="refresh_token"):
 
     token: Annotated[str, Meta(min_length=1, max_length=16_384)]
 
-    @override
     def __repr__(self) -> str:
         # Commands are logged; tokens must not be.
         return f"RefreshToken(id={self.id!r}, token=...)"

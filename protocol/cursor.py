@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from protocol._override import override
 from protocol.errors import ErrorCode, ParleyError
 
 __all__ = ["MAX_SEQ", "Cursor", "parse_cursor"]
@@ -26,7 +25,6 @@ class Cursor(NamedTuple):
     epoch: str
     seq: int
 
-    @override
     def __str__(self) -> str:
         return f"{self.epoch}.{self.seq}"
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.commands import COMMANDS, TOOL_NAME_PATTERN
+from protocol.commands import TOOL_NAME_PATTERN
 from protocol.ids import ID_PATTERN, ID_RULE
 
 __all__ = ["explain"]
@@ -27,16 +27,19 @@ _PATTERNS: Final = {
 _LONGEST: Final = 300
 
 
-def explain(error: Exception, value: object) -> tuple[str, str]:
-    """The sentence and the path (from `$`) for msgspec's refusal of a decoded command."""
+def explain(error: Exception, value: object, kind: object = None) -> tuple[str, str]:
+    """The sentence and the path (from `$`) for msgspec's refusal of a decoded value.
+
+    With the type that it was to become, the sentence also lists what a closed set of values allows.
+    """
     match = _PLACED.fullmatch(str(error))
     text, path = (match["text"], match["path"] or "$") if match else (str(error), "$")
     if field := _FIELD.match(text):
         path = f"{path}.{field['field']}"
     for pattern, rule in _PATTERNS.items():
         text = text.replace(f"matching regex {pattern}", f"of {rule}")
-    if text.startswith("Invalid"):
-        choices = _choices(value, path)
+    if kind is not None and text.startswith("Invalid"):
+        choices = _choices(kind, path)
         if choices:
             text = f"{text}; allowed are {', '.join(choices)}"
     return _short(text), _short(path)
@@ -47,38 +50,29 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
 
 
-def _choices(value: object, path: str) -> list[str]:
+def _choices(kind: object, path: str) -> list[str]:
     """What a field that has a closed set of values allows; nothing for any other field."""
-    if path == "$.type":
-        return list(COMMANDS)
-    command = COMMANDS.get(str(value.get("type"))) if isinstance(value, dict) else None
-    if command is None:
-        return []
-    info: msgspec.inspect.Type = msgspec.inspect.type_info(command)
+    infos: list[Any] = _alternatives(msgspec.inspect.type_info(kind))
     for step in _STEP.finditer(path):
-        info = _descend(info, step[1])
-    return [str(choice) for kind in _alternatives(info) for choice in getattr(kind, "values", ())]
+        infos = [below for info in infos for below in _descend(info, step[1])]
+    return [str(choice) for info in infos if isinstance(info, msgspec.inspect.LiteralType) for choice in info.values]
 
 
 def _alternatives(info: msgspec.inspect.Type) -> list[Any]:
-    """The members of a union; without the wrapping that holds descriptions."""
-    while isinstance(info, msgspec.inspect.Metadata):
-        info = info.type
+    """The members of a union, without the wrapping that holds descriptions."""
+    if isinstance(info, msgspec.inspect.Metadata):
+        return _alternatives(info.type)
     if isinstance(info, msgspec.inspect.UnionType):
         return [kind for member in info.types for kind in _alternatives(member)]
     return [info]
 
 
-def _descend(info: msgspec.inspect.Type, name: str | None) -> msgspec.inspect.Type:
-    """The type of a field, or of an array's items when there is no name."""
-    for kind in _alternatives(info):
-        if name is None and isinstance(kind, msgspec.inspect.ListType):
-            return kind.item_type
-        if name is not None and isinstance(kind, msgspec.inspect.StructType):
-            for field in kind.fields:
-                if field.encode_name == name:
-                    return field.type
-            # A part's tag is no field.
-            if name == kind.tag_field:
-                return msgspec.inspect.LiteralType((kind.tag,))
-    return msgspec.inspect.AnyType()
+def _descend(info: msgspec.inspect.Type, name: str | None) -> list[Any]:
+    """The types that a field may have, or an array's items when there is no name."""
+    if name is None:
+        return _alternatives(info.item_type) if isinstance(info, msgspec.inspect.ListType) else []
+    if not isinstance(info, msgspec.inspect.StructType):
+        return []
+    if name == info.tag_field:
+        return [msgspec.inspect.LiteralType((info.tag,))]
+    return [kind for field in info.fields if field.encode_name == name for kind in _alternatives(field.type)]
