@@ -91,7 +91,7 @@ class Commands:
     async def user_message(
         self, head: CommandHead, plan: TurnPlan, *, reject_when_busy: bool, most_waiting: int
     ) -> Reply:
-        """Start a turn, or let the message wait. Raises StaleError when the session's agent is another one by now."""
+        """Start a turn, or let the message wait. Raises StaleError when the session has another agent by now."""
         row = await self._run(
             "user_message",
             head,
@@ -115,7 +115,7 @@ class Commands:
         return await self._reply(head, await self._run("cancel", head, turn_id, *_columns(events)), events)
 
     async def switch_agent(self, head: CommandHead, agents: tuple[str, str], events: Sequence[NewEvent]) -> Reply:
-        """Change the session's agent from the first to the second. Raises StaleError when the first is another by now."""
+        """Change the session's agent from the first to the second. Raises StaleError when it is another by now."""
         return await self._reply(head, await self._run("switch_agent", head, *agents, *_columns(events)), events)
 
     async def remove_queued(self, head: CommandHead, message_id: UUID, events: Sequence[NewEvent]) -> Reply:
@@ -150,8 +150,6 @@ class Commands:
         raise ParleyError(ErrorCode.NOT_FOUND, "there is no such session", id=head.command_id)
 
     async def _reply(self, head: CommandHead, row: asyncpg.Record, events: Sequence[NewEvent]) -> Reply:
-        if row["refusal"] == "stale":
-            raise StaleError(row["current_agent"], row["active_turn"])
         if row["fresh"]:
             commit = committed(head.session_id, row["epoch"], row["seq"], head.now, events)
             return Reply(
@@ -168,6 +166,8 @@ class Commands:
         stored = await self._database.fetchrow("find_command", head.session_id, head.command_id)
         if stored is not None:
             return _repeated(head, stored)
+        if row["refusal"] == "stale":
+            raise StaleError(row["current_agent"], row["active_turn"])
         if row["refusal"] is None:
             raise ParleyError(
                 ErrorCode.OUT_OF_ORDER,

@@ -9,6 +9,7 @@ from typing import Any, Final
 import asyncpg
 import asyncpg.pool
 
+from protocol._override import override
 from protocol.errors import ErrorCode, ParleyError
 from storage.gates import Gates
 from storage.queries import sql
@@ -40,6 +41,7 @@ _SERVER_SETTINGS: Final = {
 class _Connection(asyncpg.Connection):
     """A connection that goes back to the pool without a round trip: nothing here leaves state behind on it."""
 
+    @override
     def get_reset_query(self) -> str:
         return ""
 
@@ -77,21 +79,19 @@ class Database:
         if self._pool is not None:
             return
         arguments: dict[str, Any] = {"dsn": connect} if isinstance(connect, str) else dict(connect)
-        pool = asyncpg.create_pool(
-            min_size=1,
-            max_size=self._max_size,
-            connection_class=_Connection,
-            command_timeout=self._timeout,
-            timeout=min(self._timeout, 10),
-            max_inactive_connection_lifetime=300,
-            server_settings=_SERVER_SETTINGS,
-            **arguments,
-        )
         try:
-            await pool
+            self._pool = await asyncpg.create_pool(
+                min_size=1,
+                max_size=self._max_size,
+                connection_class=_Connection,
+                command_timeout=self._timeout,
+                timeout=min(self._timeout, 10),
+                max_inactive_connection_lifetime=300,
+                server_settings=_SERVER_SETTINGS,
+                **arguments,
+            )
         except Exception as error:
             raise self._translated(error) from error
-        self._pool = pool
 
     async def close(self, timeout: float = 5) -> None:
         """Wait for running statements, at most `timeout` seconds, and disconnect. May be called again."""

@@ -37,6 +37,17 @@ class Claim(Struct, kw_only=True):
     content: str = ""
     reasoning: str = ""
     cancel_requested: bool = False
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def begin_next(self, message_id: UUID) -> None:
+        """The step is done; the claim is now of the next one, which that same transaction created."""
+        self.step += 1
+        self.message_id = message_id
+        self.state = "running"
+        self.attempt = 1
+        self.revision = 0
+        self.content = self.reasoning = ""
 
 
 class NewMessage(Struct, frozen=True, kw_only=True):
@@ -228,6 +239,8 @@ _CLAIMED = (
     "agent_type",
     "user_message_id",
     "cancel_requested",
+    "prompt_tokens",
+    "completion_tokens",
 )
 
 

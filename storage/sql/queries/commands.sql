@@ -7,7 +7,7 @@
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
        SELECT s.*, s.active_turn IS NULL AND s.queued = 0 AS idle,
-              CASE WHEN s.active_turn IS NULL AND s.queued = 0 THEN 'started' ELSE 'queued' END AS status,
+              CASE WHEN s.active_turn IS NULL AND s.queued = 0 THEN 'accepted' ELSE 'queued' END AS status,
               $9::uuid AS message_id,
               CASE WHEN s.active_turn IS NULL AND s.queued = 0 THEN $13::uuid END AS turn_id,
               CASE WHEN s.active_turn IS NULL AND s.queued = 0
@@ -60,7 +60,7 @@ WITH s AS MATERIALIZED ({locked_session}),
 -- Asks the running turn to stop; its worker ends it. $9 the turn, which must be the one running, $10/$11 events.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
-       SELECT s.*, 'cancelling'::text AS status, NULL::uuid AS message_id, s.active_turn AS turn_id,
+       SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, s.active_turn AS turn_id,
               CASE WHEN s.active_turn IS NULL THEN 'no_active_turn'
                    WHEN s.active_turn <> $9::uuid THEN 'stale' END AS refusal
          FROM s
@@ -84,7 +84,7 @@ WITH s AS MATERIALIZED ({locked_session}),
 -- Makes another agent the session's own, from its next turn on. $9 agent now, $10 agent to be, $11/$12 events.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
-       SELECT s.*, 'switched'::text AS status, NULL::uuid AS message_id, NULL::uuid AS turn_id,
+       SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, NULL::uuid AS turn_id,
               CASE WHEN s.current_agent <> $9 THEN 'stale' END AS refusal
          FROM s
      ),
@@ -106,7 +106,7 @@ WITH s AS MATERIALIZED ({locked_session}),
 -- Takes one message out of the queue. $9 message, $10/$11 events.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
-       SELECT s.*, 'removed'::text AS status, $9::uuid AS message_id, NULL::uuid AS turn_id,
+       SELECT s.*, 'accepted'::text AS status, $9::uuid AS message_id, NULL::uuid AS turn_id,
               CASE WHEN q.message_id IS NULL THEN 'not_waiting' END AS refusal
          FROM s LEFT JOIN LATERAL (
               SELECT queue.message_id FROM queue
@@ -131,7 +131,7 @@ WITH s AS MATERIALIZED ({locked_session}),
 -- Puts the waiting messages into the order given, which must name each of them once. $9 messages, $10/$11 events.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
-       SELECT s.*, 'reordered'::text AS status, NULL::uuid AS message_id, NULL::uuid AS turn_id,
+       SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, NULL::uuid AS turn_id,
               CASE WHEN cardinality($9::uuid[]) <> s.queued
                      OR (SELECT count(DISTINCT message_id) FROM queue
                           WHERE queue.session_id = s.session_id AND message_id = ANY($9)) <> s.queued

@@ -147,7 +147,8 @@ UPDATE steps
   FROM lost, turns
  WHERE steps.turn_id = lost.turn_id AND steps.step = lost.step AND turns.turn_id = steps.turn_id
 RETURNING steps.session_id, steps.turn_id, steps.step, steps.message_id, steps.state, steps.attempt, steps.revision,
-          steps.content, steps.reasoning, turns.agent_type, turns.user_message_id, turns.created_at, turns.cancel_requested
+          steps.content, steps.reasoning, turns.agent_type, turns.user_message_id, turns.created_at, turns.cancel_requested,
+          turns.prompt_tokens, turns.completion_tokens
 
 -- name: step_now
 -- How a step stands: asked when a write of it found nothing to write. $1 turn, $2 step.

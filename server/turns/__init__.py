@@ -1,0 +1,1 @@
+"""Turns: from a user's message to the agent's finished answer, across crashes (see README.md)."""
