@@ -33,7 +33,8 @@
  *
  * Why a connection ended. `why` is ours (`gap`, `silent`, `silence`, `unacknowledged`, `malformed`), `code`
  * and `reason` a WebSocket's, `status` an HTTP answer's.
- * @typedef {{why?: string, code?: number, reason?: string, status?: number, retryAfterMs?: number, error?: unknown}} Ending
+ * @typedef {{why?: string, code?: number, reason?: string, status?: number, retryAfterMs?: number,
+ *   error?: unknown}} Ending
  *
  * @typedef {{
  *   WebSocket?: any, EventSource?: any, fetch: typeof fetch, random: () => number, now: () => number,
@@ -262,6 +263,11 @@ export class Backoff {
   }
 }
 
+/** @type {Record<number, string>} */
+const CLOSE_NAMES = {
+  4500: "unauthorized", 4501: "forbidden", 4502: "session_gone", 4503: "protocol_error", 4504: "replaced",
+};
+
 /**
  * What the end of a connection means.
  * @param {Ending} ending
@@ -284,8 +290,7 @@ export function judge(ending, advice) {
     return { reconnect: again, retryAfterMs, code: name, message: ending.reason || `the server answered ${status}` };
   }
   const final = (code >= 4500 && code <= 4999) || [1002, 1007, 1009].includes(code);
-  const names = { 4500: "unauthorized", 4501: "forbidden", 4502: "session_gone", 4503: "protocol_error", 4504: "replaced" };
-  const name = names[/** @type {keyof typeof names} */ (code)] ?? ending.why ?? "connection_lost";
+  const name = CLOSE_NAMES[code] ?? ending.why ?? "connection_lost";
   const message = ending.reason || ending.why || (code ? `connection closed (${code})` : "connection lost");
   return { reconnect: !final, retryAfterMs, code: name, message };
 }
@@ -549,13 +554,12 @@ class Emitter {
 export class Conversation extends Emitter {
   /** @type {Message[]} */
   messages = [];
-  /** The turn at work: `{turn_id, agent_type, cancelling}`. @type {any} */
+  /** The turn at work: `{turn_id, agent_type, agent_name, cancelling}`. @type {any} */
   turn = null;
   /** The last turn that failed: `{turn_id, code, message}`; forgotten when the next one starts. @type {any} */
   failure = null;
   /** Messages waiting for their turn: `{message_id, content}`. @type {any[]} */
   queue = [];
-  queueLength = 0;
   /** Tool calls by id: `{name, arguments, result, error, done}`. @type {Map<string, any>} */
   calls = new Map();
   /** @type {string|null} */
@@ -575,13 +579,30 @@ export class Conversation extends Emitter {
    */
   follow(session) {
     session.on("*", (event) => this.apply(event));
-    session.on("resync", () => {
+    session.on("resync", ({ snapshot }) => {
       this.clear();
-      this.#stale = true;
-      this.#reread(session);
+      this.#stale = !snapshot;
+      if (snapshot) this.#take(snapshot);
+      else this.#reread(session);
     });
     session.on("sync", () => this.#reread(session));
     return this;
+  }
+
+  /** @param {{session: any, messages: any[], queue?: any[]}} snapshot */
+  #take({ session, messages, queue = [] }) {
+    this.queue = [...queue];
+    this.#about(session);
+    this.restore(messages);
+  }
+
+  /** @param {any} session as the server describes it; what follows in the log is newer */
+  #about(session) {
+    this.session = session;
+    this.agent = session?.current_agent ?? this.agent;
+    if (session?.active_turn && !this.turn) {
+      this.turn = { turn_id: session.active_turn, agent_type: this.agent, agent_name: null, cancelling: false };
+    }
   }
 
   /** @param {Session} session */
@@ -600,7 +621,6 @@ export class Conversation extends Emitter {
     this.messages = [];
     this.turn = this.failure = null;
     this.queue = [];
-    this.queueLength = 0;
     this.calls.clear();
     this.#texts.clear();
     this.emit("change", null);
@@ -610,7 +630,8 @@ export class Conversation extends Emitter {
   restore(messages) {
     const known = new Set(this.messages.map((message) => message.message_id));
     const older = messages.filter((message) => !known.has(message.message_id));
-    this.messages.unshift(...older.map((message) => closed(message, message.seq ?? null, message.timestamp)));
+    const seqOf = (/** @type {any} */ { seq, cursor }) => seq ?? (cursor ? parseCursor(cursor).seq : null);
+    this.messages.unshift(...older.map((message) => closed(message, seqOf(message), message.timestamp)));
     this.emit("change", null);
   }
 
@@ -632,15 +653,19 @@ export class Conversation extends Emitter {
       case "message_created":
         return this.#created(payload, event);
       case "connected":
-        this.session = payload.session ?? this.session;
-        this.agent = payload.agent ?? this.agent;
+        this.#about(payload.session);
+        this.agent = payload.agent?.type ?? this.agent;
         this.clients = payload.clients ?? [];
         return true;
       case "presence_changed":
-        this.clients = payload.clients ?? this.clients;
+        this.clients = this.clients.filter((one) => one.client_id !== payload.client.client_id);
+        if (payload.change !== "left") this.clients.push(payload.client);
         return true;
       case "task_started":
-        this.turn = { turn_id: payload.turn_id, agent_type: payload.agent_type ?? null, cancelling: false };
+        this.turn = {
+          turn_id: payload.turn_id, agent_type: payload.agent_type ?? null, agent_name: payload.agent_name ?? null,
+          cancelling: false,
+        };
         this.failure = null;
         return true;
       case "task_cancelling":
@@ -680,8 +705,8 @@ export class Conversation extends Emitter {
     this.#texts.set(delta.message_id, text);
     if (text.apply(delta) === "ignored") return false;
     if (!message) {
-      const { agent_type = null, turn_id = null } = this.turn ?? {};
-      message = { ...closed({ ...delta, role: "assistant", agent_type, turn_id }, null, timestamp), done: false };
+      const { message_id } = delta;
+      message = { ...closed({ role: "assistant", ...this.turn, message_id }, null, timestamp), done: false };
       this.messages.push(message);
     }
     message.content = text.content;
@@ -696,6 +721,7 @@ export class Conversation extends Emitter {
     if (index >= 0 && this.messages[index].done) return false;
     if (index >= 0) this.messages.splice(index, 1);
     this.#texts.delete(payload.message_id);
+    this.queue = this.queue.filter((waiting) => waiting.message_id !== payload.message_id);
     // The log's order: behind all that is stored, before all that is still being written.
     const open = this.messages.findIndex((one) => !one.done);
     const message = closed(payload, event.seq ?? null, payload.timestamp ?? event.timestamp);
@@ -705,12 +731,11 @@ export class Conversation extends Emitter {
 
   /** @param {any} payload */
   #queued(payload) {
-    const { change, message_id: id, order, length } = payload;
+    const { change, message_id: id, order } = payload;
     if (change === "added") this.queue.push({ message_id: id, content: payload.content ?? "" });
     else if (change === "reordered" && order) {
       this.queue.sort((a, b) => order.indexOf(a.message_id) - order.indexOf(b.message_id));
     } else this.queue = this.queue.filter((waiting) => waiting.message_id !== id);
-    this.queueLength = length ?? this.queue.length;
     return true;
   }
 }
@@ -722,7 +747,7 @@ function closed(payload, seq, timestamp) {
     reasoning: payload.reasoning ?? "", tool_calls: payload.tool_calls ?? [], done: true, seq,
     finish_reason: payload.finish_reason ?? null, timestamp, turn_id: payload.turn_id ?? null,
     agent_name: payload.agent_name ?? null, agent_type: payload.agent_type ?? null,
-    call_id: payload.call_id ?? null, name: payload.name ?? null,
+    call_id: payload.call_id ?? payload.tool_call_id ?? null, name: payload.name ?? null,
   };
 }
 
@@ -924,8 +949,9 @@ function baseOf(url) {
  * @param {Environment} [env]
  * @returns {Promise<{session_id: string, [field: string]: any}>}
  */
-export function createSession({ url, token, ...body } = {}, env = browserEnvironment()) {
-  return request("/sessions", { url, token, body }, env);
+export async function createSession({ url, token, ...body } = {}, env = browserEnvironment()) {
+  const made = await request("/sessions", { url, token, body }, env);
+  return { ...made, session_id: made.session_id ?? made.id };
 }
 
 // ------------------------------------------------------------------------------------------------- session
@@ -963,7 +989,7 @@ class Timer {
 /**
  * One session, kept connected. Events: every event type of the server under its own name (the listener gets
  * the envelope), `*` for all of them, also unknown ones, and of its own: `state` (a `StateChange`), `resync`
- * (`{reason, cursor}`: what was seen so far no longer stands; read the history again).
+ * (`{reason, cursor, snapshot?}`: what was seen so far no longer stands; take the snapshot or read the history).
  */
 export class Session extends Emitter {
   /** @type {State} */
@@ -990,7 +1016,8 @@ export class Session extends Emitter {
   /** @type {any} */
   #advice = null;
   #sseByFetch = false;
-  #movedAt = "";
+  /** The cursor of another epoch, from `connected`; `resync_required` should follow. @type {string|null} */
+  #moved = null;
   #heartbeat;
   #openedAt = 0;
   #heardAt = 0;
@@ -1053,7 +1080,7 @@ export class Session extends Emitter {
    * @returns {Promise<Ack>} rejects with a `ParleyError` naming code and path
    */
   send(command) {
-    if (this.state === "closed") return Promise.reject(this.error ?? new ParleyError("closed", "the session is closed"));
+    if (this.error !== null) return Promise.reject(this.error);
     const whole = { ...command, id: command.id ?? this.#env.uuid() };
     const size = new TextEncoder().encode(JSON.stringify(whole)).length;
     const limit = this.limits.max_command_bytes ?? Infinity;
@@ -1085,10 +1112,16 @@ export class Session extends Emitter {
     return this.send({ type: "switch_agent", agent_type: agentType, ...(reason && { reason }) });
   }
 
-  /** The session's messages over REST, oldest first. @returns {Promise<any[]>} */
+  /** The session's messages over REST, oldest first, all pages of them. @returns {Promise<any[]>} */
   async history() {
-    const answer = await request(this.#path("history"), { url: this.#options.url, token: this.#token() }, this.#env);
-    return Array.isArray(answer) ? answer : answer?.messages ?? [];
+    const messages = [];
+    for (let after = "0"; after;) {
+      const path = `${this.#path("history")}?${new URLSearchParams({ after, limit: "1000" })}`;
+      const page = await request(path, { url: this.#options.url, token: this.#token() }, this.#env);
+      messages.push(...page.messages);
+      after = page.next === after ? null : page.next;
+    }
+    return messages;
   }
 
   /** Tries again now instead of waiting (the network is back, the user is impatient). */
@@ -1108,7 +1141,7 @@ export class Session extends Emitter {
     this.#openedAt = this.#heardAt = this.#sentAt = this.#env.now();
     this.#phase = "opening";
     this.#advice = null;
-    this.#movedAt = "";
+    this.#moved = null;
     this.transport = this.#choice.pick();
     /** @type {WebSocketLink|SseLink|null} */
     let link = null;
@@ -1182,6 +1215,9 @@ export class Session extends Emitter {
   #frame(event) {
     this.#heardAt = this.#env.now();
     const payload = event.payload ?? {};
+    if (this.#moved !== null && (typeof event.seq === "number" || event.event_type === "sync")) {
+      this.#resync({ reason: "epoch_changed", cursor: this.#moved }); // the server did not say so itself
+    }
     if (typeof event.seq === "number") {
       const verdict = this.#sequencer.accept(event);
       if (verdict === "gap") this.#lost({ why: "gap" });
@@ -1212,18 +1248,15 @@ export class Session extends Emitter {
     this.sessionId = payload.session?.session_id ?? this.sessionId;
     this.limits = payload.limits ?? {};
     this.#heartbeat = payload.heartbeat_interval_ms ?? this.#timings.heartbeat;
-    if (this.#sequencer.connected(payload.cursor)) {
-      this.#movedAt = payload.cursor;
-      this.emit("resync", { reason: "epoch_changed", cursor: payload.cursor });
-    }
+    this.#moved = this.#sequencer.connected(payload.cursor) ? payload.cursor : null;
     this.#tick();
   }
 
   /** @param {any} payload */
   #resync(payload) {
-    const told = this.#movedAt === payload.cursor;
+    this.#moved = null;
     this.#sequencer.resync(payload.cursor);
-    if (!told) this.emit("resync", { reason: payload.reason, cursor: payload.cursor });
+    this.emit("resync", { reason: payload.reason, cursor: payload.cursor, snapshot: payload.snapshot ?? null });
   }
 
   #synced() {

@@ -334,12 +334,12 @@ describe("Conversation", () => {
   it("follows turn, queue, agent and tool calls", () => {
     const conversation = new Conversation();
     conversation.apply(event("task_started", { turn_id: "t1", agent_type: "coder" }, 1));
-    conversation.apply(event("queue_changed", { change: "added", message_id: "q1", content: "one", length: 1 }, 2));
-    conversation.apply(event("queue_changed", { change: "added", message_id: "q2", content: "two", length: 2 }, 3));
-    conversation.apply(event("queue_changed", { change: "reordered", order: ["q2", "q1"], length: 2 }, 4));
+    conversation.apply(event("queue_changed", { change: "added", message_id: "q1", content: "one" }, 2));
+    conversation.apply(event("queue_changed", { change: "added", message_id: "q2", content: "two" }, 3));
+    conversation.apply(event("queue_changed", { change: "reordered", order: ["q2", "q1"] }, 4));
     assert.deepEqual(conversation.queue.map((one) => one.message_id), ["q2", "q1"]);
-    conversation.apply(event("queue_changed", { change: "started", message_id: "q2", length: 1 }, 5));
-    assert.deepEqual([conversation.queue.length, conversation.queueLength], [1, 1]);
+    conversation.apply(event("queue_changed", { change: "started", message_id: "q2" }, 5));
+    assert.deepEqual(conversation.queue, [{ message_id: "q1", content: "one" }]);
     conversation.apply(event("tool_call", { call_id: "k", name: "read_file", arguments: {} }, 6));
     conversation.apply(event("tool_result", { call_id: "k", result: "text" }, 7));
     assert.deepEqual([conversation.calls.get("k").name, conversation.calls.get("k").done], ["read_file", true]);
@@ -350,6 +350,16 @@ describe("Conversation", () => {
     assert.equal(conversation.failure.message, "broke");
     conversation.apply(event("agent_switched", { from_agent: "coder", to_agent: "ask" }, 10));
     assert.equal(conversation.agent, "ask");
+  });
+
+  it("knows who is here, and the turn that was running before it came", () => {
+    const conversation = new Conversation();
+    const session = { current_agent: "coder", active_turn: "t1" };
+    conversation.apply(event("connected", { session, agent: { type: "ask" }, clients: [{ client_id: "a" }] }));
+    conversation.apply(event("presence_changed", { change: "joined", client: { client_id: "b" }, clients: 2 }));
+    conversation.apply(event("presence_changed", { change: "left", client: { client_id: "a" }, clients: 1 }));
+    assert.deepEqual([conversation.agent, conversation.turn.turn_id], ["ask", "t1"]);
+    assert.deepEqual(conversation.clients, [{ client_id: "b" }]);
   });
 
   it("ignores events from the future", () => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { ParleyError, createSession, request } from "../../server/web/parley.js";
+import { Conversation, ParleyError, createSession, request } from "../../server/web/parley.js";
 import { World, answer, settled, streaming } from "./support.js";
 
 const collect = (session, type = "*") => {
@@ -94,8 +94,40 @@ describe("a session over WebSocket", () => {
     world.socket.event("resync_required", { reason: "epoch_changed", cursor: "f.4" });
     world.socket.event("sync", { from: "f.4", through: "f.4" });
     world.socket.durable(5, "session_updated", {}, "f");
-    assert.deepEqual(resyncs, [{ reason: "epoch_changed", cursor: "f.4" }]);
+    assert.deepEqual(resyncs, [{ reason: "epoch_changed", cursor: "f.4", snapshot: null }]);
     assert.deepEqual([session.cursor, session.state], ["f.5", "open"]);
+  });
+
+  it("notices another epoch by itself", () => {
+    const world = new World();
+    const session = world.connect({ after: "e.9" });
+    const resyncs = collect(session, "resync");
+    world.socket.begin({ cursor: "f.4" });
+    assert.deepEqual([resyncs.length, resyncs[0].reason, session.cursor, session.state], [1, "epoch_changed", "f.4", "open"]);
+  });
+
+  it("rebuilds a conversation from a snapshot, or from the history", async () => {
+    const world = new World();
+    const session = world.connect({ after: 0 });
+    const conversation = new Conversation().follow(session);
+    const shown = () => conversation.messages.map((message) => message.content);
+    const message = (message_id, content) => ({ message_id, role: "user", content, timestamp: "t" });
+    world.socket.begin();
+    world.socket.durable(1, "message_created", message("old", "old"));
+    const about = { current_agent: "coder", active_turn: null };
+    const snapshot = { session: about, messages: [message("a", "kept")], has_more: false, queue: [{ message_id: "q", content: "waits" }] };
+    world.socket.event("resync_required", { reason: "trimmed", cursor: "e.40", snapshot });
+    world.socket.durable(41, "message_created", message("b", "new"));
+    assert.deepEqual([shown(), conversation.queue.length, conversation.agent], [["kept", "new"], 1, "coder"]);
+    world.socket.event("resync_required", { reason: "trimmed", cursor: "e.50" });
+    world.requests[0].answer(answer(503));
+    await settled();
+    await settled();
+    world.socket.event("sync", { from: "e.50", through: "e.50" });
+    world.requests[1].answer(answer(200, { messages: [message("c", "read again")] }));
+    await settled();
+    await settled();
+    assert.deepEqual(shown(), ["read again"]);
   });
 
   it("takes a cursor from resync_required", () => {
