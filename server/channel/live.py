@@ -1,0 +1,142 @@
+"""The texts of a session's messages that are being written: what lets a client join, or lag, in mid-answer.
+
+A delta is sent once and kept nowhere else, so whoever was not live when it passed gets the text as a merged delta from
+here. How far a subscriber has the texts already is its `Marks`; a subscriber that fell behind gets only what it lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
+
+from protocol.delta import split_text, utf16_len
+from protocol.events import MessageDelta, Part
+
+__all__ = ["LiveTexts", "Mark", "Marks", "Missing"]
+
+PartKey: TypeAlias = tuple[UUID, Part, str | None]
+
+
+class Mark(NamedTuple):
+    """How much of a part somebody has: `chars` of its text (code points), which are `units` UTF-16 code units."""
+
+    attempt: int
+    base: int
+    chars: int
+    units: int
+
+
+Marks: TypeAlias = Mapping[PartKey, Mark]
+
+
+class Missing(NamedTuple):
+    """What somebody lacks, as deltas; `marks` holds once they were sent, `complete` when nothing is missing then."""
+
+    deltas: list[MessageDelta]
+    marks: Marks
+    complete: bool
+
+
+class _Part:
+    """One growing text. Pieces are joined only when somebody reads them: appending stays cheap."""
+
+    __slots__ = ("base", "chars", "pieces", "units")
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.chars = 0
+        self.units = 0
+        self.pieces: list[str] = []
+
+    def append(self, text: str) -> None:
+        self.pieces.append(text)
+        self.chars += len(text)
+        self.units += utf16_len(text)
+
+    def text(self) -> str:
+        if len(self.pieces) > 1:
+            self.pieces = ["".join(self.pieces)]
+        return self.pieces[0] if self.pieces else ""
+
+
+class _Message:
+    __slots__ = ("attempt", "parts")
+
+    def __init__(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.parts: dict[tuple[Part, str | None], _Part] = {}
+
+
+class LiveTexts:
+    """The messages being written, by id. Not more than the agents of one session are writing just now."""
+
+    __slots__ = ("_messages",)
+
+    def __init__(self) -> None:
+        self._messages: dict[UUID, _Message] = {}
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def apply(self, delta: MessageDelta) -> None:
+        """Take in the next delta; one of an older attempt, or wholly known, changes nothing."""
+        message = self._messages.get(delta.message_id)
+        if message is None or delta.attempt > message.attempt:
+            message = self._messages[delta.message_id] = _Message(delta.attempt)
+        elif delta.attempt < message.attempt:
+            return
+        key = (delta.part, delta.call_id)
+        part = message.parts.get(key)
+        if part is None or delta.offset > part.base + part.units:
+            # What lies before is known to nobody here; the durable message will have the last word.
+            part = message.parts[key] = _Part(delta.offset)
+        part.append(split_text(delta.text, part.base + part.units - delta.offset)[1])
+
+    def close(self, message_id: UUID) -> None:
+        """Forget a message: the durable one has taken its place."""
+        self._messages.pop(message_id, None)
+
+    def marks(self) -> Marks:
+        """The marks of somebody who has everything."""
+        return {key: Mark(attempt, part.base, part.chars, part.units) for key, attempt, part in self._parts()}
+
+    def missing(self, marks: Marks, max_chars: int) -> Missing:
+        """What somebody with `marks` lacks, at most `max_chars` of it: one delta a part."""
+        deltas: list[MessageDelta] = []
+        reached: dict[PartKey, Mark] = {}
+        room = max_chars
+        complete = True
+        for key, attempt, part in self._parts():
+            mark = marks.get(key)
+            if mark is None or (mark.attempt, mark.base) != (attempt, part.base):
+                mark = Mark(attempt, part.base, 0, 0)
+            if mark.chars < part.chars and room > 0:
+                text = part.text()[mark.chars : mark.chars + room]
+                deltas.append(_delta(key, mark, text))
+                mark = mark._replace(chars=mark.chars + len(text), units=mark.units + utf16_len(text))
+                room -= len(text)
+            complete = complete and mark.chars == part.chars
+            reached[key] = mark
+        return Missing(deltas, reached, complete)
+
+    def merged(self) -> list[MessageDelta]:
+        """One delta a part, with all of its text."""
+        return [_delta(key, Mark(attempt, part.base, 0, 0), part.text()) for key, attempt, part in self._parts()]
+
+    def _parts(self) -> Iterator[tuple[PartKey, int, _Part]]:
+        for message_id, message in self._messages.items():
+            for (name, call_id), part in message.parts.items():
+                yield (message_id, name, call_id), message.attempt, part
+
+
+def _delta(key: PartKey, mark: Mark, text: str) -> MessageDelta:
+    message_id, part, call_id = key
+    return MessageDelta(
+        message_id=message_id,
+        attempt=mark.attempt,
+        part=part,
+        call_id=call_id,
+        offset=mark.base + mark.units,
+        text=text,
+    )
