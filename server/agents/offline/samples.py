@@ -104,15 +104,17 @@ def essay(topic: str, words: int) -> Iterator[str]:
     for number in range(words):
         digest = hashlib.sha256(f"{topic}:{number}".encode()).digest()
         sentence = _SENTENCES[digest[0] % len(_SENTENCES)].format(topic).split()
+        # The space stands before a sentence, as it does before a token.
+        space = "" if number == 0 else "\n\n" if number % 5 == 0 else " "
         left = words - written
         if left <= len(sentence):
-            yield " ".join(sentence[:left]).rstrip(".,;") + "."
+            yield space + " ".join(sentence[:left]).rstrip(".,;") + "."
             return
         written += len(sentence)
-        yield " ".join(sentence) + ("\n\n" if number % 5 == 4 else " ")
+        yield space + " ".join(sentence)
 
 
 def numbers(last: int) -> Iterator[str]:
     """The numbers from 1 to ``last``, separated by spaces."""
     for number in range(1, last + 1):
-        yield f"{number} " if number < last else str(number)
+        yield f" {number}" if number > 1 else "1"

@@ -119,7 +119,9 @@ class Pacer:
         """Seconds until the next token is due."""
         elapsed = (self._now() - self._start) / _SECOND
         due = self._released / self._speed
-        if not due - 1.0 / self._speed - self._TICK <= elapsed <= due + 1.0:
+        # Twice the longest wait, as clocks and sleeps are not exact.
+        early = 2.0 * (1.0 / self._speed + self._TICK)
+        if not due - early <= elapsed <= due + 1.0:
             # The clock was set, or this step stood still: the next token is due one interval from now.
             self._start = self._now()
             self._released = 1 if self._released else 0
