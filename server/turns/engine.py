@@ -133,6 +133,11 @@ class Engine:
         """The turn that this process runs for a session."""
         return self._by_session.get(session_id)
 
+    async def idle(self) -> None:
+        """Wait until no turn runs here."""
+        while self._tasks or self._writes:
+            await asyncio.wait(self._tasks | self._writes)
+
     def cancel(self, turn_id: UUID) -> None:
         """The user wants the turn to stop; where another process runs it, that one's pulse will see."""
         run = self._runs.get(turn_id)
