@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from storage.embedded.account import Account
+from storage.embedded.account import Account, acting_as
 from storage.embedded.child import environment
 from storage.embedded.errors import EmbeddedError, naming
 from storage.embedded.places import Places
@@ -53,7 +53,7 @@ def locate(given: Path | None, account: Account, places: Places) -> Binaries:
     if given is not None:
         candidates = iter([given])
     else:
-        candidates = _wheel_and_copies(places) if account.borrowed else iter([_wheel() / "pginstall/bin"])
+        candidates = _wheel_and_copies(account, places) if account.borrowed else iter([_wheel() / "pginstall/bin"])
     tried = []
     for directory in candidates:
         tried.append(str(directory))
@@ -72,14 +72,22 @@ def _wheel() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _wheel_and_copies(places: Places) -> Iterator[Path]:
+def _wheel_and_copies(account: Account, places: Places) -> Iterator[Path]:
     package = _wheel()
     yield package / "pginstall/bin"
-    for root in (places.programs, _SHARED):
+    near = [places.programs] if _reaches(account, places.owner_lock) else []
+    for root in (*near, _SHARED):
         copy = _copied(package, root)
         if root == places.programs:
             _remove_others(copy)
         yield copy / package.name / "pginstall/bin"
+
+
+def _reaches(account: Account, path: Path) -> bool:
+    """Whether the directories above lead the account there; only a hint, for it leaves out root's other groups."""
+    with acting_as(account), contextlib.suppress(OSError):  # that is the answer
+        return bool(path.stat())
+    return False
 
 
 def _major(directory: Path, account: Account) -> int:

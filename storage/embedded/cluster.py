@@ -78,7 +78,7 @@ def check_version(places: Places, binaries: Binaries) -> bool:
             return False
     if made_by != str(binaries.major):
         raise EmbeddedError(
-            f"The database in {places.pgdata} was made by PostgreSQL {made_by}, and this is PostgreSQL {binaries.major}: "
+            f"The database in {places.pgdata} was made by PostgreSQL {made_by}, this is version {binaries.major}: "
             f"dump it with version {made_by} and restore it into a new data directory, or go back to that version."
         )
     return True

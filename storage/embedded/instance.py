@@ -56,11 +56,17 @@ async def launch(plan: Plan) -> Child:
     try:
         async with asyncio.timeout(plan.wait):
             return await _launch(plan)
-    except TimeoutError:
-        raise EmbeddedError(
-            f"PostgreSQL in {plan.places.data_dir} was not ready within {plan.wait:g} seconds: "
-            f"{since(plan.places.log, start) or 'it said nothing'}"
-        ) from None
+    except BaseException as error:
+        with contextlib.suppress(EmbeddedError):  # why it did not start says more than why it cannot be ended
+            await clean(plan)
+        if isinstance(error, TimeoutError):
+            raise EmbeddedError(
+                f"PostgreSQL in {plan.places.data_dir} was not ready within {plan.wait:g} seconds: "
+                f"{since(plan.places.log, start) or 'it said nothing'}"
+            ) from None
+        if isinstance(error, OSError):  # no process, memory or descriptor to be had
+            raise EmbeddedError(f"PostgreSQL in {plan.places.data_dir} cannot be started: {error}") from error
+        raise
 
 
 async def shut_down(child: Child, plan: Plan) -> None:
@@ -69,14 +75,13 @@ async def shut_down(child: Child, plan: Plan) -> None:
         child.send(number)
         if await child.wait(patience):
             break
-    await _end(child)
-    os.close(await clear(plan.places, plan.account, plan.wait))
-    sweep(plan.sockets)
+    await clean(plan)
+    await child.exited
 
 
 async def _launch(plan: Plan) -> Child:
     places = plan.places
-    lock = await clear(places, plan.account, plan.wait)
+    lock = await clear(places, plan.account, plan.wait / 2)
     with contextlib.ExitStack() as stack:
         stack.callback(os.close, lock)
         trim(places.log)
@@ -106,7 +111,7 @@ async def _launch(plan: Plan) -> Child:
     try:
         await _ready(child, plan, start)
     except BaseException:
-        await _end(child)
+        child.send(signal.SIGQUIT)
         raise
     return child
 
@@ -128,8 +133,7 @@ def _says_ready(places: Places, pid: int) -> bool:
     return False
 
 
-async def _end(child: Child) -> None:
-    """Kill the server itself; what it leaves is found and ended by the next `clear`."""
-    if not child.exited.done():
-        child.send(signal.SIGKILL)
-        await child.exited
+async def clean(plan: Plan) -> None:
+    """End every process of this data directory that is left, and remove what they have left."""
+    os.close(await clear(plan.places, plan.account, 2 * _IMMEDIATE))
+    sweep(plan.sockets)

@@ -49,9 +49,14 @@ def own(path: Path) -> int:
         raise EmbeddedError(
             f"The data directory {path.parent} is in use by {_holder(path)}: stop it first, or choose another one."
         )
-    with naming(path):
-        os.truncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n{' '.join(sys.argv)}\n".encode(errors="replace")[:_LONGEST_NOTE], 0)
+    note = f"{os.getpid()}\n{' '.join(sys.argv)}\n".encode(errors="replace")[:_LONGEST_NOTE]
+    try:
+        with naming(path):
+            os.truncate(lock, 0)
+            os.pwrite(lock, note, 0)
+    except EmbeddedError:
+        os.close(lock)
+        raise
     return lock
 
 

@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import re
 import shutil
 from pathlib import Path
 
 from storage.embedded.errors import naming
 
 LIMIT = 8 * 1024 * 1024
-_TAIL = 2000
+_TAIL = 4000
+# Lines that tell why something failed; the rest is told only when there are none.
+_REASON = re.compile(r"error:|ERROR:|FATAL:|PANIC:|DETAIL:|HINT:|Error\b")
+_FEW = 5
 
 
 def open_log(path: Path) -> int:
@@ -39,9 +43,10 @@ def end(path: Path) -> int:
 
 
 def since(path: Path, start: int) -> str:
-    """What was logged from byte `start` on, its last lines only: the reason of a failure."""
+    """The reason of a failure, from what was logged since byte `start`: its errors, or its last lines."""
     with contextlib.suppress(OSError), path.open("rb") as log:  # the reason is a help, its absence no failure
         length = log.seek(0, os.SEEK_END)
         log.seek(max(start, length - _TAIL) if length >= start else max(0, length - _TAIL))
-        return log.read().decode(errors="replace").strip()
+        lines = log.read().decode(errors="replace").strip().splitlines()
+        return "\n".join([line for line in lines if _REASON.search(line)] or lines[-_FEW:])
     return ""

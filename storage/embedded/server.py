@@ -14,7 +14,7 @@ from storage.embedded.binaries import locate
 from storage.embedded.child import Child
 from storage.embedded.cluster import checked
 from storage.embedded.errors import EmbeddedError
-from storage.embedded.instance import Plan, launch, shut_down
+from storage.embedded.instance import Plan, clean, launch, shut_down
 from storage.embedded.locks import own
 from storage.embedded.logfile import trim
 from storage.embedded.places import Places, discard, socket_directory
@@ -24,7 +24,7 @@ State = Literal["stopped", "starting", "running", "restarting", "failed"]
 _MOVES: Mapping[State, frozenset[State]] = {
     "stopped": frozenset({"starting"}),
     "starting": frozenset({"running", "failed", "stopped"}),
-    "running": frozenset({"restarting", "stopped"}),
+    "running": frozenset({"restarting", "failed", "stopped"}),
     "restarting": frozenset({"running", "failed", "stopped"}),
     "failed": frozenset({"starting", "stopped"}),
 }
@@ -125,22 +125,29 @@ class EmbeddedPostgres:
             )
 
     async def stop(self) -> None:
-        """Stop the server; none of its processes is left when this returns. Idempotent."""
+        """Stop the server; none of its processes is left when this returns. Idempotent.
+
+        Raises:
+            EmbeddedError: some process could not even be killed; the message names it.
+        """
         async with self._turn:
             if self._watcher is not None:
                 self._watcher.cancel()
                 await asyncio.wait({self._watcher})
                 self._watcher = None
+            if self._state == "stopped":
+                return
             try:
-                if self._plan is not None and self._child is not None:
-                    await shut_down(self._child, self._plan)
-                    _logger.info("embedded_postgres_stopped", data_dir=str(self.data_dir))
-                    self._child = None
-            finally:
-                if self._child is None:
-                    self._let_go()
-                if self._state != "stopped":
-                    self._become("stopped")
+                if self._plan is not None:
+                    await (clean(self._plan) if self._child is None else shut_down(self._child, self._plan))
+            except EmbeddedError as error:
+                # Unkillable processes; they hold the server's lock, so nobody else can come to harm.
+                self._give_up(error)
+                raise
+            self._child = None
+            self._let_go()
+            self._become("stopped")
+            _logger.info("embedded_postgres_stopped", data_dir=str(self.data_dir))
 
     async def reached(self, *states: State) -> State:
         """Wait until the state is one of `states`; returns it."""
@@ -207,6 +214,7 @@ class EmbeddedPostgres:
 
     def _give_up(self, failure: EmbeddedError) -> None:
         self.failure = failure
+        self._child = None
         self._let_go()
         self._become("failed")
         _logger.error("embedded_postgres_given_up", data_dir=str(self.data_dir), reason=str(failure))
