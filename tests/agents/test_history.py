@@ -63,6 +63,8 @@ def test_a_result_that_comes_after_other_messages_is_moved_to_its_call() -> None
 def test_an_id_that_is_used_again_gets_the_result_that_follows_it() -> None:
     history = build_history([called("a"), answered("a", "1"), called("a"), answered("a", "2")])
     assert shape(history) == [("assistant", ""), ("tool", "1"), ("assistant", ""), ("tool", "2")]
+    history = build_history([called("a"), called("a"), answered("a", "1")])
+    assert shape(history) == [("assistant", ""), ("tool", NO_RESULT), ("assistant", ""), ("tool", "1")]
 
 
 @pytest.mark.parametrize("reason", ["error", "cancelled", "interrupted"])

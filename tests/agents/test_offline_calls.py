@@ -55,7 +55,6 @@ READ, CLOCK = {"path": "README.md"}, dict[str, str]()
         ]),
     ],
 )  # fmt: skip
-@pytest.mark.feature("A02")
 async def test_calls_of_one_step(request_: str, calls: list[tuple[str, Any]]) -> None:
     step = await ask(request_)
     assert step.calls == calls

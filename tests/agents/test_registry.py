@@ -180,7 +180,9 @@ def test_tools_of_clients_replace_the_standard_ones_and_never_the_servers() -> N
         name: ToolSpec(name=name, description="theirs", parameters={"type": "object"})
         for name in ("read_file", "clock", HANDOFF_TOOL, "open_tab")
     }
-    offline = {spec.name: spec for spec in registry.tools_for(registry.get("offline").definition, theirs.values())}
+    offered = registry.tools_for(registry.get("offline").definition, theirs.values())
+    offline = {spec.name: spec for spec in offered}
+    assert len(offline) == len(offered)
     assert offline["read_file"] is theirs["read_file"]
     assert offline["open_tab"] is theirs["open_tab"]
     assert offline["clock"].executor == "server"
@@ -189,7 +191,6 @@ def test_tools_of_clients_replace_the_standard_ones_and_never_the_servers() -> N
     assert ask == ["read_file", "list_files", "search_in_code"]
 
 
-@pytest.mark.feature("A05")
 def test_the_handoff_tool_names_the_agents_that_there_are() -> None:
     overrides = {"debug": AgentOverride(enabled=False)}
     registry = Registry.build(AgentsConfig(entry_points=False, overrides=overrides))

@@ -63,7 +63,6 @@ def test_the_signature_is_the_schema_and_the_docstring_the_description() -> None
     }
 
 
-@pytest.mark.feature("A02")
 async def test_arguments_are_decoded_and_the_result_is_a_json_value() -> None:
     value = await plot.call('{"label": "a", "points": [{"x": 1}]}', tool_context())
     assert value == {"label": "a", "points": [{"x": 1, "y": 0}], "size": 3, "call": "c1"}
