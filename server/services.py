@@ -14,6 +14,7 @@ from server.channel.commands import Commands
 from server.channel.hub import Hub
 from server.clock import Clock
 from server.config import Config
+from server.store import Store
 from server.turns.service import TurnService
 from storage.log import EventLog
 from storage.messages import Messages
@@ -34,10 +35,11 @@ class Phase(Enum):
 
 @dataclass
 class Services:
-    """One object of each kind. Nothing in here starts or stops another; `server.app.Lifecycle` does."""
+    """One object of each kind. Nothing in here starts or stops another; `server.lifecycle` does."""
 
     config: Config
     clock: Clock
+    store: Store
     db: Database
     sessions: Sessions
     log: EventLog

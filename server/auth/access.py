@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import structlog
 from aiohttp import web
 
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import parse_alias
 from server.auth.principals import principal_of
+from server.observe.marks import SESSION_ID, mark
 from storage.sessions import Session, Sessions
 
 __all__ = ["Access", "client_id"]
@@ -32,8 +32,7 @@ class Access:
             # Nothing can have such a name, so nothing has it.
             raise ParleyError(ErrorCode.NOT_FOUND, "there is no session of this name") from None
         session = await self._sessions.resolve(principal_of(request).user_id, reference)
-        request["session_id"] = str(session.session_id)
-        structlog.contextvars.bind_contextvars(session_id=str(session.session_id))
+        mark(request, SESSION_ID, str(session.session_id))
         return session
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from typing import Final
 
-import structlog
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from protocol.errors import ErrorCode, ParleyError
 from server.auth.origins import Gatekeeper
 from server.auth.principals import LOCAL, set_principal
 from server.auth.tokens import Tokens, presented_token, refuse_token_in_url
 
-__all__ = ["PUBLIC", "Handler", "Middleware", "add_public_get", "authenticate"]
+__all__ = ["PUBLIC", "add_public_get", "authenticate"]
 
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware: TypeAlias = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 
 #: The resources that need no token: health, readiness, and the files of the web console.
 PUBLIC: Final = web.AppKey("public", set[web.AbstractResource])
@@ -29,9 +26,7 @@ def add_public_get(app: web.Application, path: str, handler: Handler) -> None:
     app.setdefault(PUBLIC, set()).add(resource)
 
 
-def authenticate(
-    gatekeeper: Gatekeeper, tokens: Tokens
-) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def authenticate(gatekeeper: Gatekeeper, tokens: Tokens) -> Middleware:
     """The middleware that refuses strangers and gives every other request its principal.
 
     Without configured tokens everybody is the local user; the configuration allows that on loopback addresses only.
@@ -66,7 +61,6 @@ def _identify(request: web.Request, tokens: Tokens) -> None:
     if principal is None:
         raise ParleyError(ErrorCode.UNAUTHORIZED, "nobody has this token")
     set_principal(request, principal)
-    structlog.contextvars.bind_contextvars(user_id=principal.user_id)
 
 
 def _is_public(request: web.Request) -> bool:

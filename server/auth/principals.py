@@ -7,9 +7,9 @@ from typing import Final, Literal
 from aiohttp import web
 from msgspec import Struct
 
-__all__ = ["LOCAL", "Principal", "principal_of"]
+from server.observe.marks import USER_ID, mark
 
-_KEY: Final = "principal"
+__all__ = ["LOCAL", "Principal", "principal_of"]
 
 
 class Principal(Struct, frozen=True):
@@ -19,18 +19,18 @@ class Principal(Struct, frozen=True):
     kind: Literal["local", "token"]
 
 
+_PRINCIPAL: Final = web.RequestKey("principal", Principal)
+
 #: The one user of a server without tokens.
 LOCAL: Final = Principal("local", "local")
 
 
 def principal_of(request: web.Request) -> Principal:
     """The request's principal; every request that reaches a handler outside the public ones has one."""
-    principal = request[_KEY]
-    assert isinstance(principal, Principal), "the middleware puts nothing else there"
-    return principal
+    return request[_PRINCIPAL]
 
 
 def set_principal(request: web.Request, principal: Principal) -> None:
     """For the middleware alone."""
-    request[_KEY] = principal
-    request["user_id"] = principal.user_id
+    request[_PRINCIPAL] = principal
+    mark(request, USER_ID, principal.user_id)

@@ -1,0 +1,107 @@
+"""Where everything is wired, and nowhere else.
+
+    build       one object of each kind, nothing started
+    create_app  the aiohttp application; its startup and cleanup start and stop the services
+
+`server.run` puts the application behind a listener.
+
+Order of starting: PostgreSQL, migrations, pool, hub, turns, listener. Order of stopping: listener, streams, requests,
+turns, hub, pool, PostgreSQL.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from protocol.errors import ErrorCode
+from server.agents.loading import AgentLoadError
+from server.agents.registry import Registry
+from server.auth import Access, Gatekeeper, Tokens, authenticate
+from server.channel.commands import Commands
+from server.channel.hub import Hub
+from server.channel.routes import add_routes as add_channel_routes
+from server.clock import Clock, SystemClock
+from server.config import Config, ConfigError
+from server.lifecycle import Lifecycle
+from server.rest import add_routes as add_rest_routes
+from server.rest.middleware import harden, requests
+from server.services import SERVICES, Services
+from server.store import Store
+from server.turns.engine import Engine
+from server.turns.service import TurnService
+from server.version import VERSION
+from server.web.routes import add_routes as add_web_routes
+from storage.log import EventLog
+from storage.messages import Messages
+from storage.pool import Database
+from storage.sessions import Sessions
+
+__all__ = ["LIFECYCLE", "build", "create_app"]
+
+LIFECYCLE: Final = web.AppKey("lifecycle", Lifecycle)
+
+#: What clients are told to wait before they come back after a shutdown, in seconds; the hub spreads them out.
+_COME_BACK_AFTER: Final = 1.0
+
+
+async def build(config: Config, clock: Clock | None = None, *, registry: Registry | None = None) -> Services:
+    """Make the services. Raises ConfigError when the agents that the configuration names cannot be had.
+
+    `registry` takes the place of the one that the configuration describes.
+    """
+    clock = clock or SystemClock()
+    try:
+        registry = registry or Registry.build(config.agents, base=config.base)
+    except (AgentLoadError, ValueError) as error:
+        raise ConfigError(f"agents: {error}") from error
+    db = Database(max_size=config.database.pool_size)
+    sessions, log = Sessions(db), EventLog(db)
+    hub = Hub(log, sessions, clock, config.channel, version=VERSION)
+    turns = TurnService(db, Engine(db, registry, hub, clock, config.turns))
+    return Services(
+        config=config,
+        clock=clock,
+        store=Store(config.database),
+        db=db,
+        sessions=sessions,
+        log=log,
+        messages=Messages(db),
+        hub=hub,
+        turns=turns,
+        commands=Commands(turns),
+        registry=registry,
+        access=Access(sessions),
+    )
+
+
+def create_app(services: Services) -> web.Application:
+    """The application: routes, the two middlewares, and the services' life bound to its own."""
+    gatekeeper = Gatekeeper(services.config.server)
+    app = web.Application(
+        middlewares=[requests, authenticate(gatekeeper, Tokens(services.config.auth.tokens))],
+        client_max_size=services.config.channel.max_command_bytes,
+    )
+    lifecycle = Lifecycle(services)
+    app[SERVICES] = services
+    app[LIFECYCLE] = lifecycle
+    app.on_response_prepare.append(harden)
+    app.on_response_prepare.append(gatekeeper.mark)
+    add_rest_routes(app)
+    add_channel_routes(app)
+    add_web_routes(app)
+
+    async def start(_app: web.Application) -> None:
+        await lifecycle.start()
+
+    async def drain(_app: web.Application) -> None:
+        await lifecycle.drain(ErrorCode.SHUTDOWN, retry_after=_COME_BACK_AFTER)
+
+    async def stop(_app: web.Application) -> None:
+        await lifecycle.stop()
+
+    app.on_startup.append(start)
+    app.on_shutdown.append(drain)
+    app.on_cleanup.append(stop)
+    return app

@@ -1,0 +1,84 @@
+"""One log for everything: structlog's lines and those of libraries (aiohttp, asyncio, warnings), to standard error.
+
+Each line has an ISO 8601 UTC `timestamp`, a `level`, the `logger`, the `event`, and whatever the task has bound:
+`request_id` and `session_id` (see `server.rest.middleware`). `redact` is the last word on what a line may hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final, TextIO
+
+import msgspec
+import structlog
+
+from server.config import LogSettings
+from server.observe.redact import redact
+
+__all__ = ["configure"]
+
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+#: Chatty at `info`, and no help to operators.
+_QUIET: Final = ("asyncio",)
+
+
+def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
+    """Set up logging for the process; may be called again. `stream` is standard error unless given."""
+    stream = stream or sys.stderr
+    console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
+    level = _LEVELS[settings.level]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_common(), processors=_last(console, stream))
+    )
+    root = logging.getLogger()
+    for old in [each for each in root.handlers if isinstance(each.formatter, structlog.stdlib.ProcessorFormatter)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_common(),
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        # Loggers are module globals: a cached one would keep the first configuration for good.
+        cache_logger_on_first_use=False,
+    )
+
+
+def _common() -> list[structlog.typing.Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+
+
+def _last(console: bool, stream: TextIO) -> list[structlog.typing.Processor]:
+    renderer: structlog.typing.Processor
+    if console:
+        # Tracebacks are text already, so that no renderer can add the values of local variables to them.
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    else:
+        renderer = structlog.processors.JSONRenderer(serializer=_json)
+    return [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        redact,
+        renderer,
+    ]
+
+
+def _json(event: dict[str, Any], **_ignored: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()

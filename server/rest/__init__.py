@@ -1,0 +1,19 @@
+"""REST: sessions, their history, agents, health. The routes of streams and commands are the channel's."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from server.rest import agents, health, sessions
+
+__all__ = ["add_routes"]
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the REST routes.
+
+    Paths with a fixed last part are added before those with a `{name}` there, which would swallow them.
+    """
+    health.add_routes(app)
+    agents.add_routes(app)
+    sessions.add_routes(app)

@@ -1,0 +1,60 @@
+"""The agents that there are."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from aiohttp import web
+from msgspec import Struct
+
+from server.agents.interface import AgentDefinition
+from server.rest.responses import json_response
+from server.services import SERVICES
+
+__all__ = ["AgentList", "AgentView", "add_routes"]
+
+
+class AgentView(Struct, frozen=True, kw_only=True):
+    """One agent, as clients choose it."""
+
+    type: str
+    agent_id: UUID
+    name: str
+    description: str
+    allowed_tools: tuple[str, ...]
+    has_file_restrictions: bool
+    is_default: bool
+
+    @classmethod
+    def of(cls, definition: AgentDefinition, *, is_default: bool) -> AgentView:
+        """The public part of a definition; the prompt is not."""
+        return cls(
+            type=definition.type,
+            agent_id=definition.agent_id,
+            name=definition.name,
+            description=definition.description,
+            allowed_tools=definition.allowed_tools,
+            has_file_restrictions=definition.has_file_restrictions,
+            is_default=is_default,
+        )
+
+
+class AgentList(Struct, frozen=True, kw_only=True):
+    """All agents, in the order in which people should see them."""
+
+    agents: list[AgentView]
+    total: int
+
+
+def add_routes(app: web.Application) -> None:
+    """Add `GET /agents`."""
+    app.router.add_get("/agents", _list)
+
+
+async def _list(request: web.Request) -> web.Response:
+    registry = request.app[SERVICES].registry
+    agents = [
+        AgentView.of(definition, is_default=definition.type == registry.default.type)
+        for definition in registry.definitions
+    ]
+    return json_response(AgentList(agents=agents, total=len(agents)))

@@ -1,0 +1,65 @@
+"""What comes in: bodies and query parameters, as types."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from protocol.errors import ErrorCode, ParleyError
+from protocol.explain import explain
+from protocol.values import check_value
+
+__all__ = ["body_of", "query_of"]
+
+T = TypeVar("T", bound=Struct)
+
+#: Levels of arrays and objects in a body.
+_MAX_NESTING: Final = 64
+
+
+async def body_of(request: web.Request, kind: type[T]) -> T:
+    """The JSON body as a struct; an empty body is an empty object.
+
+    Raises ParleyError: MALFORMED when it is no JSON, INVALID with the field's path, TOO_LARGE.
+    """
+    data = await request.read()
+    try:
+        value: object = msgspec.json.decode(data) if data.strip() else {}
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ParleyError(ErrorCode.MALFORMED, f"the body is not JSON: {reason}", path="$") from None
+    check_value(value, "$", _MAX_NESTING)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        message, path = explain(error, value)
+        raise ParleyError(ErrorCode.INVALID, message, path=path) from None
+
+
+def query_of(request: web.Request, kind: type[T]) -> T:
+    """The query parameters that the struct names, as a struct; others are ignored, as proxies and tools add their own.
+
+    A parameter without a value (`?include_messages`) is true. Raises ParleyError(INVALID) naming the parameter.
+    """
+    given: dict[str, str] = {}
+    for name in kind.__struct_fields__:
+        values = request.query.getall(name, [])
+        if len(values) > 1:
+            raise _bad(name, "it is given more than once")
+        if values:
+            given[name] = values[0] or "true"
+    try:
+        # Not strict: everything in a URL is text.
+        return msgspec.convert(given, kind, strict=False)
+    except msgspec.ValidationError as error:
+        message, path = explain(error, given)
+        raise _bad(path.removeprefix("$.").partition("[")[0], message) from None
+
+
+def _bad(name: str, reason: str) -> ParleyError:
+    return ParleyError(
+        ErrorCode.INVALID, f"query parameter {name!r}: {reason[:1].lower()}{reason[1:]}", path=f"?{name}"
+    )

@@ -1,0 +1,149 @@
+"""Sessions: made, listed, read, deleted; and their history."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from aiohttp import hdrs, web
+from msgspec import Meta, Struct
+
+from protocol.cursor import Cursor, parse_cursor
+from protocol.errors import ErrorCode, ParleyError
+from protocol.ids import ID_PATTERN, format_timestamp
+from server.auth import principal_of
+from server.rest.inputs import body_of, query_of
+from server.rest.responses import json_response
+from server.rest.views import HistoryView, MessageView, SessionDetails, SessionList, SessionView, agent_history
+from server.services import SERVICES
+from storage.sessions import Session
+
+__all__ = ["CreateSession", "add_routes"]
+
+#: The most messages that come with a session; the history has all, page by page.
+INCLUDED_MESSAGES: Final = 200
+
+
+class CreateSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A session to make. `session_id` is the caller's own name for it, `agent_type` an agent's type or `agent_id`."""
+
+    session_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
+    title: Annotated[str, Meta(min_length=1, max_length=500)] | None = None
+    agent_type: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
+
+
+class ListQuery(Struct, frozen=True):
+    """What `GET /sessions` takes."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
+    active_only: bool = True
+
+
+class ReadQuery(Struct, frozen=True):
+    """What `GET /sessions/{session}` takes."""
+
+    include_messages: bool = False
+
+
+class HistoryQuery(Struct, frozen=True):
+    """What `GET /sessions/{session}/history` takes; `after` is a cursor or a bare sequence number."""
+
+    after: str = "0"
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the routes under `/sessions`."""
+    app.router.add_post("/sessions", _create)
+    app.router.add_get("/sessions", _list)
+    app.router.add_get("/sessions/{session}/history", _history)
+    app.router.add_get("/sessions/{session}", _read)
+    app.router.add_delete("/sessions/{session}", _delete)
+
+
+async def _create(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    body = await body_of(request, CreateSession)
+    agent = services.registry.default if body.agent_type is None else services.registry.get(body.agent_type).definition
+    try:
+        session = await services.sessions.create(
+            principal_of(request).user_id,
+            agent=agent.type,
+            now=services.clock.now(),
+            alias=body.session_id,
+            title=body.title,
+        )
+    except ParleyError as error:
+        if error.path is None and error.code in {ErrorCode.INVALID, ErrorCode.CONFLICT}:
+            # Both are about the one thing that the store judges.
+            error.path = "$.session_id"
+        raise
+    return json_response(
+        SessionView.of(session), status=201, headers={hdrs.LOCATION: f"/sessions/{session.session_id}"}
+    )
+
+
+async def _list(request: web.Request) -> web.Response:
+    query = query_of(request, ListQuery)
+    sessions, total = await request.app[SERVICES].sessions.list(
+        principal_of(request).user_id, limit=query.limit, offset=query.offset, active_only=query.active_only
+    )
+    views = [SessionView.of(session) for session in sessions]
+    return json_response(SessionList(sessions=views, total=total, limit=query.limit, offset=query.offset))
+
+
+async def _read(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    query = query_of(request, ReadQuery)
+    session = await services.access.session(request)
+    messages = await services.messages.tail(session.session_id, INCLUDED_MESSAGES) if query.include_messages else None
+    return json_response(SessionDetails.detailed(session, messages))
+
+
+async def _history(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    query = query_of(request, HistoryQuery)
+    # The session is read before its messages, so that its cursor never lies beyond what the page may show.
+    session = await services.access.session(request)
+    after = _after(query.after, session)
+    # One more than asked for tells whether there is a next page.
+    found = await services.messages.page(session.session_id, after, query.limit + 1)
+    page = found[: query.limit]
+    following = Cursor(session.epoch, page[-1].seq) if len(found) > len(page) else None
+    return json_response(
+        HistoryView(
+            session_id=session.session_id,
+            messages=[MessageView.of(message, session.epoch) for message in page],
+            message_count=session.message_count,
+            last_activity=format_timestamp(session.last_activity),
+            current_agent=session.current_agent,
+            agent_history=agent_history(page),
+            cursor=str(Cursor(session.epoch, session.seq)),
+            next=None if following is None else str(following),
+        )
+    )
+
+
+async def _delete(request: web.Request) -> web.Response:
+    services = request.app[SERVICES]
+    session = await services.access.session(request)
+    await services.sessions.delete(session, services.clock.now())
+    services.hub.end_session(session.session_id)
+    return web.Response(status=204)
+
+
+def _after(text: str, session: Session) -> int:
+    """The sequence number of a cursor of this session."""
+    try:
+        cursor = parse_cursor(text)
+    except ParleyError as error:
+        raise ParleyError(ErrorCode.INVALID, f"query parameter 'after': {error.message}", path="?after") from None
+    if isinstance(cursor, int):
+        return cursor
+    if cursor.epoch != session.epoch:
+        raise ParleyError(
+            ErrorCode.INVALID,
+            "query parameter 'after': this cursor is from before the session was restored; read from the start",
+            path="?after",
+        )
+    return cursor.seq

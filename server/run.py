@@ -1,0 +1,154 @@
+"""The server as a process: a listener in front of the application, until a signal or a failure ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from server.app import LIFECYCLE, build, create_app
+from server.config import Config, ServerSettings
+from server.observe.access import AccessLog
+from server.services import SERVICES, Services
+
+__all__ = ["ListenError", "make_runner", "run"]
+
+_log: Final = structlog.stdlib.get_logger(__name__)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+#: What stopping may take beyond `shutdown_timeout`, which is for requests alone: streams, turns, pool and PostgreSQL
+#: each have a bound of their own, and this is more than all of them together. Seconds.
+_STOP_MARGIN: Final = 60.0
+#: What stopping may still take once it is hurried, or over time.
+_HURRIED_MARGIN: Final = 10.0
+
+
+class ListenError(Exception):
+    """The address cannot be listened on; the text says why and what to do."""
+
+
+async def run(config: Config, announce: Callable[[str, Services], object]) -> int:
+    """Serve until SIGINT or SIGTERM; 0, or 1 when a part of the server failed for good.
+
+    `announce` is called with the address and the services once the listener is there. A second signal cuts what the
+    first one let finish. Raises ConfigError, ListenError, EmbeddedError and StoreError when the server cannot start.
+    """
+    app = create_app(await build(config))
+    runner = make_runner(app, config.server)
+    stop = _Stop()
+    app[LIFECYCLE].on_failure = stop.failed
+    with stop.on_signals():
+        try:
+            await runner.setup()
+            announce(await _listen(runner, config.server), app[SERVICES])
+            await stop.asked.wait()
+            _log.info("stopping", reason=stop.reason)
+        finally:
+            await _take_down(runner, stop, config.server.shutdown_timeout + _STOP_MARGIN)
+            await app[LIFECYCLE].stop()
+    return stop.exit_code
+
+
+class _Stop:
+    """Why and how fast the server is to stop."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+        self.reason = ""
+        self.exit_code = 0
+
+    def failed(self, error: Exception) -> None:
+        _log.error("server_failed", reason=str(error))
+        self.exit_code = 1
+        self._ask("failure")
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Ask to stop on SIGINT and SIGTERM, within the block."""
+        loop = asyncio.get_running_loop()
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, self._ask, each.name)
+        try:
+            yield
+        finally:
+            for each in _SIGNALS:
+                loop.remove_signal_handler(each)
+
+    def _ask(self, reason: str) -> None:
+        if self.asked.is_set():
+            self.hurried.set()
+        self.reason = self.reason or reason
+        self.asked.set()
+
+
+def make_runner(app: web.Application, settings: ServerSettings) -> web.AppRunner:
+    """What the application runs in, set up as it must be for streams."""
+    return web.AppRunner(
+        app,
+        access_log=logging.getLogger("server.access"),
+        access_log_class=AccessLog,
+        # A stream's handler has to end with its client, not with the next write that fails.
+        handler_cancellation=True,
+        keepalive_timeout=settings.keepalive_timeout,
+        shutdown_timeout=settings.shutdown_timeout,
+    )
+
+
+async def _listen(runner: web.AppRunner, settings: ServerSettings) -> str:
+    """Open the listener; the address under which this machine reaches it."""
+    site = web.TCPSite(runner, settings.host, settings.port, reuse_address=True, backlog=1024)
+    try:
+        await site.start()
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        if error.errno == errno.EADDRINUSE:
+            raise ListenError(
+                f"{where} is in use; choose another with --port, or let --port 0 find a free one"
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            raise ListenError(
+                f"{where} may not be used by this user; ports below 1024 are the administrator's"
+            ) from error
+        raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
+    host = settings.host.strip("[]")
+    # Everywhere includes here, and only here is certain to be a name that a browser can be given.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{site.port}"
+
+
+def _why_not(error: OSError, where: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is in use; choose another with --port, or let --port 0 find a free one"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return f"{where} may not be used by this user; ports below 1024 are the administrator's"
+    return f"cannot listen on {where}: {error.strerror or error}"
+
+
+async def _take_down(runner: web.AppRunner, stop: _Stop, bound: float) -> None:
+    """Stop in order and in bounded time: let things finish; when hurried or over time, cut them."""
+    ending = asyncio.create_task(runner.cleanup(), name="cleanup")
+    hurried = asyncio.create_task(stop.hurried.wait(), name="hurried")
+    try:
+        await asyncio.wait({ending, hurried}, timeout=bound, return_when=asyncio.FIRST_COMPLETED)
+        if not ending.done():
+            _log.warning("stopping_hurried", reason="second signal" if hurried.done() else "over time")
+            if runner.server is not None:
+                await runner.server.shutdown(0)
+            await asyncio.wait({ending}, timeout=_HURRIED_MARGIN)
+        if not ending.done():
+            _log.error("stopping_abandoned")
+            ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        if not ending.cancelled() and (error := ending.exception()) is not None:
+            _log.error("cleanup_failed", exc_info=error)
+    finally:
+        hurried.cancel()
+        await asyncio.gather(hurried, return_exceptions=True)

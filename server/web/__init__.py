@@ -1,0 +1,1 @@
+"""What browsers load from us: the console's page and the client library."""

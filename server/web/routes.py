@@ -1,0 +1,84 @@
+"""Serves the files of this folder: `index.html` at `/`, every other under its own name.
+
+They are read once, when the application is made, so that an upgrade of the package under a running server cannot mix
+versions. Each has a strong ETag and is asked for again every time (`no-cache`): a page is never older than its server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from server.auth import add_public_get
+
+__all__ = ["add_routes"]
+
+#: What is served, by the end of its name; anything else in the folder (code, notes) is not.
+_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".ico": "image/vnd.microsoft.icon",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".ts": "text/plain",
+    ".woff2": "font/woff2",
+}
+_CHARSETS: Final = ("text/", "application/json", "image/svg")
+
+#: Scripts, styles and connections of our own origin only, nothing inline, and no page may frame ours.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def add_routes(app: web.Application) -> None:
+    """Add a public route a file."""
+    for path, file in _files(files("server") / "web", "/"):
+        _add(app, path, file)
+
+
+def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.name.startswith(("_", ".")):
+            continue
+        if entry.is_dir():
+            yield from _files(entry, f"{prefix}{entry.name}/")
+        elif _type(entry.name) is not None:
+            yield prefix + ("" if entry.name == "index.html" else entry.name), entry
+
+
+def _type(name: str) -> str | None:
+    return _TYPES.get("." + name.rpartition(".")[2])
+
+
+def _add(app: web.Application, path: str, file: Traversable) -> None:
+    content = file.read_bytes()
+    content_type = _type(file.name) or "application/octet-stream"
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {
+        hdrs.ETAG: etag,
+        hdrs.CACHE_CONTROL: "no-cache",
+        "Content-Security-Policy": _POLICY,
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+    }
+
+    async def serve(request: web.Request) -> web.Response:
+        if any(tag.value in {etag.strip('"'), "*"} for tag in request.if_none_match or ()):
+            return web.Response(status=304, headers=headers)
+        return web.Response(
+            body=content,
+            headers=headers,
+            content_type=content_type,
+            charset="utf-8" if content_type.startswith(_CHARSETS) else None,
+        )
+
+    add_public_get(app, path, serve)

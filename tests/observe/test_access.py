@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import cast
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pytest_aiohttp import AiohttpClient
+
+from server.observe.access import AccessLog
+from server.observe.marks import SESSION_ID, mark
+from tests.auth.door import ADA, Client, make_app
+from tests.observe.conftest import Log
+
+
+async def _hello(request: web.Request) -> web.Response:
+    mark(request, SESSION_ID, "s1")
+    return web.Response(text="hello")
+
+
+@pytest.fixture
+async def client(aiohttp_client: AiohttpClient, log: Log) -> Client:
+    app = make_app()
+    app.router.add_get("/hello", _hello)
+    server = TestServer(app)
+    await server.start_server(access_log=logging.getLogger("server.access"), access_log_class=AccessLog)
+    return cast("Client", await aiohttp_client(server))
+
+
+async def test_a_request_is_one_line(client: Client, log: Log) -> None:
+    headers = {"Authorization": f"Bearer {ADA}", "X-Request-ID": "r-1"}
+    await (await client.get("/hello?after=1.2&x=y", headers=headers)).read()
+    await client.close()
+    (line,) = [line for line in log.lines if line["logger"] == "server.access"]
+    assert (line["method"], line["path"], line["status"], line["sent"] > 5) == ("GET", "/hello", 200, True)
+    assert (line["request_id"], line["session_id"], line["user_id"]) == ("r-1", "s1", "ada")
+    assert line["duration_ms"] >= 0
+    assert "1.2" not in log.text
+
+
+async def test_regression_40_a_token_in_a_url_never_lands_in_the_access_log(client: Client, log: Log) -> None:
+    for query in (f"?token={ADA}", f"?access_token={ADA}&x=1", f"?x={ADA}", f"?{ADA}"):
+        await (await client.get(f"/hello{query}")).read()
+        await (await client.get(f"/hello{query}", headers={"Authorization": f"Bearer {ADA}"})).read()
+        await (await client.get(f"/nothing{query}", headers={"Authorization": f"Bearer {ADA}"})).read()
+    offered = (f"parley.bearer.{ADA}", "parley.v1.json")
+    async with client.ws_connect("/ws", protocols=offered) as socket:
+        await socket.receive()
+    await client.close()
+    assert len([line for line in log.lines if line["logger"] == "server.access"]) == 13
+    assert ADA not in log.text
+
+
+async def test_regression_40_a_request_that_cannot_be_read_is_not_quoted_with_its_query(
+    client: Client, log: Log
+) -> None:
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(f"GET /hello?token={ADA} HTTP/9.z\r\nHost: localhost\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    await client.close()
+    assert b" 400 " in answer.splitlines()[0]
+    assert ADA not in log.text
