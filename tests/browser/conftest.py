@@ -1,0 +1,28 @@
+"""Servers to visit."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.config import AuthSettings, TokenSettings
+from tests.browser.site import Site
+from tests.support.server import MakeServer
+
+TOKEN = "a-token-for-the-browser-tests"
+
+
+@pytest.fixture
+async def site(make_server: MakeServer) -> Site:
+    """A server that lets everybody on this machine in."""
+    site = Site(make_server)
+    await site.start()
+    return site
+
+
+@pytest.fixture
+async def guarded_site(make_server: MakeServer) -> Site:
+    """A server that asks for a token."""
+    auth = AuthSettings(tokens=(TokenSettings(user="reader", token=TOKEN),))
+    site = Site(make_server, token=TOKEN, auth=auth)
+    await site.start()
+    return site
