@@ -1,11 +1,10 @@
-"""What the hub's own tests run on: a log in memory, a clock with hands, sockets that drain when they are told to."""
+"""What the hub's own tests run on: a log in memory, and sockets that drain when they are told to."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from uuid import UUID
 
 import msgspec
@@ -20,6 +19,7 @@ from server.channel.subscriber import Subscriber, Wire
 from storage.commits import Committed
 from storage.log import StoredEvent
 from storage.sessions import Session
+from tests.support.clock import ManualClock, settle
 
 BEGINNING = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
 AGENT = AgentInfo(type="coder", agent_id=UUID(int=7), name="Coder")
@@ -31,45 +31,6 @@ WIRES = [
     Wire("sse"),
     Wire("ndjson", chunked=True),
 ]
-
-
-class ManualClock:
-    """Time stands still until `advance` moves it; sleepers wake in the order of their times."""
-
-    def __init__(self) -> None:
-        self._now = 1_000.0
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._order = count()
-
-    def now(self) -> datetime:
-        return BEGINNING + timedelta(seconds=self._now - 1_000.0)
-
-    def monotonic(self) -> float:
-        return self._now
-
-    async def sleep(self, seconds: float) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._sleepers.append((self._now + seconds, next(self._order), waiter))
-        await waiter
-
-    async def advance(self, seconds: float) -> None:
-        """Move on, and let everything happen that was due on the way."""
-        until = self._now + seconds
-        await settle()
-        while (due := min(self._sleepers, default=None, key=lambda one: one[:2])) is not None and due[0] <= until:
-            self._sleepers.remove(due)
-            self._now = max(self._now, due[0])
-            if not due[2].done():
-                due[2].set_result(None)
-            await settle()
-        self._now = until
-        await settle()
-
-
-async def settle(turns: int = 30) -> None:
-    """Let the loop turn until what was ready has happened; nothing in the tests below needs more turns."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
 
 
 class MemoryLog:
@@ -220,6 +181,12 @@ class Desk:
         self.log = MemoryLog(UUID(int=42))
         self.session_id = self.log.session_id
         self.hub = Hub(self.log, self.log, self.clock, settings, version="1.2.3")
+
+    async def advance(self, seconds: float) -> None:
+        """Let what is ready happen, then the time pass."""
+        await settle(30)
+        await self.clock.advance(seconds)
+        await settle(30)
 
     def store(self, *bodies: bytes, event_type: str = "message_created") -> Committed:
         return self.log.store(*bodies, event_type=event_type)

@@ -17,7 +17,8 @@ from protocol.framing import Framing, frame_many
 from server.channel.settings import ChannelSettings
 from server.channel.subscriber import Wire
 from storage.commits import Committed
-from tests.channel.fakes import WIRES, Desk, body, encoding_of, settle, ws_messages
+from tests.channel.fakes import WIRES, Desk, body, encoding_of, ws_messages
+from tests.support.clock import settle
 
 MESSAGE = UUID(int=99)
 
@@ -37,9 +38,9 @@ async def test_a_stream_opens_with_connected_then_replay_then_sync_then_live(des
     for number in range(1, 4):
         desk.store(body(number))
     peer = desk.listen(1, wire=wire)
-    await settle()
+    await settle(30)
     desk.commit(body(4))
-    await settle()
+    await settle(30)
     assert peer.types == ["connected", "message_created", "message_created", "sync", "message_created"]
     assert peer.seqs == [2, 3, 4]
     encoding = encoding_of(wire.framing)
@@ -55,7 +56,7 @@ async def test_a_stream_opens_with_connected_then_replay_then_sync_then_live(des
 async def test_connected_and_durable_events_alone_move_the_cursor_of_a_browser(desk: Desk, wire: Wire) -> None:
     desk.store(body(1))
     peer = desk.listen(0, wire=wire)
-    await settle()
+    await settle(30)
     ids = [line for line in peer.transport.data.split(b"\n") if line.startswith(b"id: ")]
     assert ids == [b"id: e1.0", b"id: e1.1"]
 
@@ -63,9 +64,9 @@ async def test_connected_and_durable_events_alone_move_the_cursor_of_a_browser(d
 async def test_without_a_cursor_the_stream_begins_now(desk: Desk) -> None:
     desk.store(body(1), body(2))
     peer = desk.listen()
-    await settle()
+    await settle(30)
     desk.commit(body(3))
-    await settle()
+    await settle(30)
     assert peer.seqs == [3]
     connected = peer.events[0].decode()
     assert isinstance(connected, Connected)
@@ -74,22 +75,22 @@ async def test_without_a_cursor_the_stream_begins_now(desk: Desk) -> None:
 
 async def test_commits_out_of_order_go_out_in_order_and_once(desk: Desk) -> None:
     peer = desk.listen(0)
-    await settle()
+    await settle(30)
     first, second, third = (desk.store(body(number)) for number in (1, 2, 3))
     for committed in (third, second, second, first, third):
         desk.hub.commit(committed)
-    await settle()
+    await settle(30)
     assert peer.seqs == [1, 2, 3]
 
 
 @pytest.mark.feature("T10")
 async def test_a_gap_is_read_from_the_log_at_once(desk: Desk) -> None:
     peer = desk.listen(0)
-    await settle()
+    await settle(30)
     desk.store(body(1))
     reads = desk.log.reads
     desk.commit(body(2))
-    await settle()
+    await settle(30)
     assert peer.seqs == [1, 2]
     assert desk.log.reads == reads + 1
 
@@ -98,15 +99,15 @@ async def test_a_gap_is_read_from_the_log_at_once(desk: Desk) -> None:
 async def test_the_poll_finds_what_nobody_told_of(desk: Desk) -> None:
     await desk.hub.start()
     peer = desk.listen(0)
-    await settle()
+    await settle(30)
     desk.store(body(1), body(2))
-    await settle()
+    await settle(30)
     assert peer.seqs == []
-    await desk.clock.advance(1.0)
+    await desk.advance(1.0)
     assert peer.seqs == [1, 2]
     desk.store(body(3))
     desk.hub.wake(desk.session_id)
-    await settle()
+    await settle(30)
     assert peer.seqs == [1, 2, 3]
     await desk.hub.stop()
 
@@ -115,18 +116,18 @@ async def test_a_commit_between_the_reading_of_the_session_and_the_subscription_
     session = desk.log.session()
     desk.commit(body(1))
     peer = desk.listen(session=session)
-    await settle()
+    await settle(30)
     assert peer.seqs == [1]
 
 
 async def test_a_cursor_ahead_of_what_was_emitted_here_waits_for_it(desk: Desk) -> None:
     other = desk.listen(0)
-    await settle()
+    await settle(30)
     desk.store(body(1), body(2))
     peer = desk.listen(2)
-    await settle()
+    await settle(30)
     desk.commit(body(3))
-    await settle()
+    await settle(30)
     assert peer.seqs == [3]
     assert other.seqs == [1, 2, 3]
 
@@ -138,9 +139,9 @@ async def test_a_cursor_ahead_of_what_was_emitted_here_waits_for_it(desk: Desk) 
 async def test_a_cursor_that_cannot_be_served_is_answered_by_name(desk: Desk, after: object, reason: str) -> None:
     desk.store(body(1), body(2))
     peer = desk.listen(after)
-    await settle()
+    await settle(30)
     desk.commit(body(3))
-    await settle()
+    await settle(30)
     assert peer.types == ["connected", "resync_required", "sync", "message_created"]
     resync = peer.events[1].decode()
     assert isinstance(resync, ResyncRequired)
@@ -150,10 +151,10 @@ async def test_a_cursor_that_cannot_be_served_is_answered_by_name(desk: Desk, af
 
 async def test_a_restored_log_sends_everybody_back_to_start_afresh(desk: Desk) -> None:
     peer = desk.listen(0)
-    await settle()
+    await settle(30)
     desk.log.epoch = "e2"
     newcomer = desk.listen()
-    await settle()
+    await settle(30)
     assert peer.transport.ended is not None
     assert peer.transport.ended[0].may_reconnect
     desk.hub.commit(Committed(desk.session_id, "e3", desk.store(body(1)).events))
@@ -163,12 +164,12 @@ async def test_a_restored_log_sends_everybody_back_to_start_afresh(desk: Desk) -
 @pytest.mark.feature("S05", "T07")
 async def test_each_wire_is_framed_once_and_each_subscriber_written_to_once_a_turn(desk: Desk) -> None:
     peers = [desk.listen(wire=WIRES[number % 3], client_id=f"c{number}") for number in range(1_000)]
-    await settle()
+    await settle(30)
     before = desk.hub.counters.framings
     writes = [len(peer.transport.writes) for peer in peers]
     for number in range(20):
         desk.commit(body(number))
-    await settle()
+    await settle(30)
     assert desk.hub.counters.framings == before + 3
     assert [len(peer.transport.writes) - before for peer, before in zip(peers, writes, strict=True)] == [1] * 1_000
     assert Counter(tuple(peer.seqs) for peer in peers) == {tuple(range(1, 21)): 1_000}
@@ -186,33 +187,33 @@ async def test_events_are_encoded_once_whatever_the_number_of_clients(
     monkeypatch.setattr("server.channel.subscriber.frame_many", counting)
     for number in range(1_000):
         desk.listen(wire=WIRES[number % len(WIRES)])
-    await settle()
+    await settle(30)
     calls.clear()
     desk.commit(body(1))
-    await settle()
+    await settle(30)
     assert calls == {"ws-json": 1, "ws-json-batch": 1, "ws-msgpack": 1, "sse": 2, "ndjson": 1}
 
 
 @pytest.mark.feature("A01")
 async def test_deltas_of_one_turn_that_fit_together_go_out_as_one(desk: Desk) -> None:
     peer = desk.listen()
-    await settle()
+    await settle(30)
     for offset, letter in enumerate("hello"):
         desk.hub.delta(desk.session_id, delta(offset, letter))
-    await settle()
+    await settle(30)
     assert peer.types == ["connected", "sync", "message_delta"]
     assert peer.text(MESSAGE) == "hello"
 
 
 async def test_merging_deltas_keeps_the_order_of_everything(desk: Desk) -> None:
     peer = desk.listen()
-    await settle()
+    await settle(30)
     desk.hub.delta(desk.session_id, delta(0, "a"))
     desk.commit(body(1))
     desk.hub.delta(desk.session_id, delta(1, "b"))
     desk.hub.transient(desk.session_id, "agent_status_changed", AgentStatusChanged(agent_type="coder", status="idle"))
     desk.hub.delta(desk.session_id, delta(2, "c"))
-    await settle()
+    await settle(30)
     assert peer.types[2:] == [
         "message_delta",
         "message_created",
@@ -227,9 +228,9 @@ async def test_who_joins_in_mid_answer_gets_the_text_so_far_as_one_delta(desk: D
     desk.hub.delta(desk.session_id, delta(0, "so far "))
     desk.hub.delta(desk.session_id, delta(7, "🙂 "))
     peer = desk.listen(0)
-    await settle()
+    await settle(30)
     desk.hub.delta(desk.session_id, delta(10, "and on"))
-    await settle()
+    await settle(30)
     assert peer.types == ["connected", "sync", "message_delta", "message_delta"]
     assert peer.text(MESSAGE) == "so far 🙂 and on"
     assert [one.text for one in desk.hub.live(desk.session_id)] == ["so far 🙂 and on"]
@@ -242,7 +243,7 @@ async def test_a_closed_message_is_forgotten_and_with_it_a_channel_without_liste
     assert desk.hub.stats().messages_being_written == 0
     assert desk.hub._channels == {}
     peer = desk.listen(0)
-    await settle()
+    await settle(30)
     assert peer.types == ["connected", "message_created", "sync"]
 
 
@@ -251,7 +252,7 @@ async def test_a_higher_attempt_starts_the_message_afresh(desk: Desk) -> None:
     desk.hub.delta(desk.session_id, delta(0, "second", attempt=2))
     desk.hub.delta(desk.session_id, delta(9, "late", attempt=1))
     peer = desk.listen()
-    await settle()
+    await settle(30)
     assert peer.text(MESSAGE) == "second"
 
 
@@ -259,7 +260,7 @@ async def test_a_higher_attempt_starts_the_message_afresh(desk: Desk) -> None:
 async def test_regression_07_one_full_socket_never_blocks_the_broadcast(desk: Desk) -> None:
     stuck = desk.listen(wire=Wire("ws-json"), room=0)
     quick = desk.listen(wire=Wire("ws-json"), client_id="c2")
-    await settle()
+    await settle(30)
     for number in range(1, 101):
         desk.commit(body(number, 4_000))
         await settle(2)
@@ -277,7 +278,7 @@ async def test_regression_07_what_is_committed_during_the_replay_comes_after_it_
         desk.store(body(number, 8_000))
     desk.log.gate = asyncio.Event()
     peer = desk.listen(0)
-    await settle()
+    await settle(30)
     for number in range(51, 61):
         desk.commit(body(number))
         await settle(1)
@@ -285,7 +286,7 @@ async def test_regression_07_what_is_committed_during_the_replay_comes_after_it_
     desk.log.gate.set()
     await settle(200)
     desk.commit(body(61))
-    await settle()
+    await settle(30)
     assert peer.seqs == list(range(1, 62))
 
 
@@ -294,11 +295,11 @@ async def test_regression_06_a_reconnect_with_a_cursor_repeats_nothing_and_loses
     # Ten events of one instant: only a number tells them apart.
     desk.store(*(body(number) for number in range(1, 11)))
     first = desk.listen(0)
-    await settle()
+    await settle(30)
     cursor = first.events[6].cursor
     assert cursor is not None
     again = desk.listen(Cursor(*(part if not part.isdigit() else int(part) for part in cursor.split("."))))  # type: ignore[arg-type]
-    await settle()
+    await settle(30)
     assert again.seqs == list(range(first.events[6].seq + 1, 11))  # type: ignore[operator]
     assert again.transport.data.count(b"message_created") == 4
 
@@ -306,14 +307,14 @@ async def test_regression_06_a_reconnect_with_a_cursor_repeats_nothing_and_loses
 @pytest.mark.feature("T02")
 async def test_regression_35_numbers_belong_to_the_session_and_not_to_the_connection(desk: Desk) -> None:
     first = desk.listen(0)
-    await settle()
+    await settle(30)
     desk.commit(body(1), body(2))
-    await settle()
+    await settle(30)
     desk.hub.unsubscribe(first.subscriber)
     desk.commit(body(3))
     second = desk.listen(2, client_id="c2")
     third = desk.listen(0, client_id="c3")
-    await settle()
+    await settle(30)
     assert (first.seqs, second.seqs, third.seqs) == ([1, 2], [3], [1, 2, 3])
     assert {event.seq: event.payload for event in third.events if event.seq}[2] == [
         event.payload for event in first.events if event.seq
@@ -323,7 +324,7 @@ async def test_regression_35_numbers_belong_to_the_session_and_not_to_the_connec
 @pytest.mark.feature("T05", "A01")
 async def test_a_slow_reader_of_a_long_answer_gets_it_merged_and_whole(desk: Desk) -> None:
     peer = desk.listen(room=2_000)
-    await settle()
+    await settle(30)
     piece = "é🙂" * 200
     offset = 0
     for number in range(400):
@@ -334,7 +335,7 @@ async def test_a_slow_reader_of_a_long_answer_gets_it_merged_and_whole(desk: Des
     sent = peer.types.count("message_delta")
     assert sent < 400
     peer.transport.unstick()
-    await settle()
+    await settle(30)
     assert peer.subscriber.state == "live"
     assert peer.types.count("message_delta") < sent + 20
     assert peer.text(MESSAGE) == "".join(f"{number}:{piece}" for number in range(400))
@@ -345,9 +346,9 @@ async def test_a_socket_that_takes_nothing_for_write_timeout_is_closed_as_slow_c
     await desk.hub.start()
     peer = desk.listen(room=0)
     other = desk.listen(client_id="c2", wire=Wire("sse"))
-    await desk.clock.advance(15.0)
+    await desk.advance(15.0)
     assert peer.transport.ended is None
-    await desk.clock.advance(7.0)
+    await desk.advance(7.0)
     assert peer.transport.ended is not None
     assert peer.transport.ended[0] is ErrorCode.SLOW_CONSUMER
     assert other.transport.ended is None
@@ -359,12 +360,12 @@ async def test_a_socket_that_takes_nothing_for_write_timeout_is_closed_as_slow_c
 async def test_a_slow_reader_whose_bytes_move_is_alive(desk: Desk) -> None:
     await desk.hub.start()
     peer = desk.listen(room=0)
-    await settle()
+    await settle(30)
     for number in range(20):
         desk.commit(body(number, 10_000))
-    await settle()
+    await settle(30)
     for _ in range(20):
-        await desk.clock.advance(10.0)
+        await desk.advance(10.0)
         peer.transport.take(1_000)
     assert peer.transport.ended is None
     await desk.hub.stop()
@@ -376,7 +377,7 @@ async def test_regression_36_a_peer_that_falls_silent_is_found_without_a_write_o
     silent, speaking = desk.listen(), desk.listen(client_id="c2")
     stream = desk.listen(client_id="c3", wire=Wire("sse"))
     for _ in range(31):
-        await desk.clock.advance(1.0)
+        await desk.advance(1.0)
         speaking.subscriber.heard_at = desk.clock.monotonic()
     assert silent.transport.ended is not None
     assert silent.transport.ended[0] is ErrorCode.STALE
@@ -389,7 +390,7 @@ async def test_while_its_command_is_handled_a_peer_is_not_taken_for_dead(desk: D
     await desk.hub.start()
     peer = desk.listen()
     peer.subscriber.busy = True
-    await desk.clock.advance(100.0)
+    await desk.advance(100.0)
     assert peer.transport.ended is None
     await desk.hub.stop()
 
@@ -401,7 +402,7 @@ async def test_heartbeats_come_at_the_interval_of_connected_on_every_wire(desk: 
     peer = desk.listen(wire=wire)
     for _ in range(3):
         peer.subscriber.heard_at = desk.clock.monotonic()
-        await desk.clock.advance(15.0)
+        await desk.advance(15.0)
     assert peer.types == ["connected", "sync", "heartbeat", "heartbeat", "heartbeat"]
     if wire.is_websocket:
         opcodes = [opcode for opcode, _ in ws_messages(peer.transport.data)]
@@ -414,11 +415,11 @@ async def test_a_lost_database_leaves_streams_open_and_replays_wait_for_it(desk:
     desk.store(body(1), body(2))
     desk.log.away = True
     peer = desk.listen(0)
-    await desk.clock.advance(20.0)
+    await desk.advance(20.0)
     assert peer.types == ["connected", "heartbeat"]
     desk.log.away = False
     peer.subscriber.heard_at = desk.clock.monotonic()
-    await desk.clock.advance(6.0)
+    await desk.advance(6.0)
     assert peer.seqs == [1, 2]
     assert peer.types[-1] == "sync"
     await desk.hub.stop()
@@ -434,7 +435,7 @@ async def test_a_thousand_that_come_back_at_one_place_cost_one_read(desk: Desk) 
 
 async def test_a_deleted_sessions_streams_end_for_good(desk: Desk) -> None:
     peer = desk.listen()
-    await settle()
+    await settle(30)
     desk.hub.end_session(desk.session_id)
     assert peer.types[-1] == "disconnect"
     assert peer.transport.ended is not None
@@ -448,7 +449,7 @@ async def test_who_replays_a_log_that_was_emptied_is_sent_to_find_out_why(desk: 
     session = desk.log.session()
     desk.log.events.clear()
     peer = desk.listen(0, session=session)
-    await desk.clock.advance(2.0)
+    await desk.advance(2.0)
     assert peer.transport.ended is not None
     assert peer.transport.ended[0].may_reconnect
     await desk.hub.stop()
@@ -457,7 +458,7 @@ async def test_who_replays_a_log_that_was_emptied_is_sent_to_find_out_why(desk: 
 @pytest.mark.feature("T04", "T08")
 async def test_closing_tells_everybody_in_band_and_spreads_their_return(desk: Desk) -> None:
     peers = [desk.listen(wire=wire, client_id=f"c{number}") for number, wire in enumerate(WIRES)]
-    await settle()
+    await settle(30)
     desk.commit(body(1))
     await desk.hub.close(retry_after=2.0)
     waits = []
@@ -499,9 +500,9 @@ async def test_streams_are_limited_for_the_session_and_in_all() -> None:
 @pytest.mark.feature("S32")
 async def test_statistics_count_connections_events_bytes_and_sessions(desk: Desk) -> None:
     peers = [desk.listen(wire=wire, client_id=f"c{number}") for number, wire in enumerate(WIRES)]
-    await settle()
+    await settle(30)
     desk.commit(body(1), body(2))
-    await settle()
+    await settle(30)
     stats = desk.hub.stats()
     assert stats.connections == {"websocket": 3, "sse": 2, "ndjson": 1}
     assert stats.sessions_with_subscribers == 1
@@ -526,9 +527,9 @@ async def test_connected_names_who_else_is_here(desk: Desk) -> None:
 async def test_a_lost_connection_is_swept_out(desk: Desk) -> None:
     await desk.hub.start()
     peer = desk.listen(wire=Wire("sse"))
-    await settle()
+    await settle(30)
     peer.transport.lose()
-    await desk.clock.advance(1.0)
+    await desk.advance(1.0)
     assert desk.hub.stats().connections == {}
     assert peer.subscriber.closed()
     await desk.hub.stop()
@@ -541,4 +542,4 @@ async def test_a_channel_nobody_listens_to_costs_nothing(desk: Desk) -> None:
     desk.hub.unsubscribe(peer.subscriber)
     desk.hub.unsubscribe(peer.subscriber)
     assert desk.hub._channels == {}
-    await settle()
+    await settle(30)

@@ -1,0 +1,48 @@
+"""One command, whatever transport it came over: bounded in time, and with no other failure than a ParleyError."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from protocol.commands import Command
+from protocol.errors import ErrorCode, ParleyError
+from protocol.events import Ack
+from server.services import Services
+from server.turns.service import Origin
+from storage.sessions import Session
+
+__all__ = ["carry_out"]
+
+_log: Final = structlog.stdlib.get_logger("server.channel")
+
+#: What a client waits before it sends a command again whose outcome it was not told, in seconds.
+_RETRY_AFTER: Final = 1.0
+
+
+async def carry_out(services: Services, session: Session, command: Command, origin: Origin) -> Ack:
+    """Carry out a command within `command_timeout`.
+
+    Raises ParleyError with the command's id. UNAVAILABLE may come although the command took effect; sending it again
+    under its id is right in both cases.
+    """
+    counters, settings = services.hub.counters, services.hub.settings
+    counters.commands += 1
+    try:
+        async with asyncio.timeout(settings.command_timeout):
+            return await services.commands.handle(session, command, origin)
+    except TimeoutError:
+        counters.command_timeouts += 1
+        raise ParleyError(
+            ErrorCode.UNAVAILABLE,
+            "there was no answer in time; send the command again with the same id",
+            retry_after=_RETRY_AFTER,
+            id=command.id,
+        ) from None
+    except ParleyError:
+        raise
+    except Exception as error:
+        _log.exception("a command failed", command=type(command).__name__, session_id=str(session.session_id))
+        raise ParleyError(ErrorCode.INTERNAL, "something went wrong here; the log has it", id=command.id) from error

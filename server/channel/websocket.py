@@ -1,0 +1,232 @@
+"""`GET /sessions/{session}/ws`: events down and commands up over one WebSocket.
+
+Events are written by the channel, whole frames straight to the socket. This module reads: commands, one at a time and
+in order, and whatever else shows that the peer lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+import msgspec
+from aiohttp import WSMessage, WSMsgType, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
+
+from protocol._override import override
+from protocol.codec import decode_command
+from protocol.commands import Command
+from protocol.envelope import Encoding
+from protocol.errors import ErrorCode, ParleyError
+from protocol.events import CommandError, Disconnect, Payload
+from server.channel.connection import Connection
+from server.channel.handling import carry_out
+from server.channel.settings import ChannelSettings
+from server.channel.streams import Opening, open_stream, tune
+from server.channel.subscriber import Subscriber, Wire
+
+__all__ = ["PROTOCOLS", "websocket"]
+
+#: The subprotocols, each with the encoding that it means; a client that offers none gets the first.
+PROTOCOLS: Final[dict[str, Encoding]] = {"parley.v1.json": "json", "parley.v1.msgpack": "msgpack"}
+
+#: A command that is too large by not more than this is refused by name; beyond it the framework cuts (close code 1009).
+_OVERSIZE: Final = 65_536
+
+
+async def websocket(request: web.Request) -> web.StreamResponse:
+    """Serve one WebSocket until it ends."""
+    encoding = _encoding(request)
+    opening = await open_stream(request, last_event_id=False)
+    hub = opening.services.hub
+    settings = hub.settings
+    socket: web.WebSocketResponse = web.WebSocketResponse(
+        # Compression would cost eight times the memory a connection, and frames made once could not be shared.
+        compress=False,
+        # The framework answers pings and looks for lost peers only while somebody reads, and takes a slow reader for a
+        # dead one; both is done here and by the hub.
+        autoping=False,
+        heartbeat=None,
+        max_msg_size=settings.max_command_bytes + _OVERSIZE,
+        protocols=tuple(PROTOCOLS),
+        timeout=settings.close_timeout,
+    )
+    with hub.place(opening.session.session_id):
+        tune(request, settings)
+        writer = await socket.prepare(request)
+        connection = _WebSocketConnection(request, writer, socket, _wire(request, encoding), settings)
+        subscriber = opening.subscriber(connection)
+        try:
+            hub.subscribe(opening.session, subscriber, opening.after)
+            await _Reader(socket, connection, subscriber, opening, encoding).run()
+        finally:
+            hub.unsubscribe(subscriber)
+            await connection.release()
+    return socket
+
+
+def _encoding(request: web.Request) -> Encoding:
+    """The encoding that the offered subprotocols ask for; ours are looked for in the order of the client."""
+    if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
+        raise web.HTTPUpgradeRequired(
+            headers={hdrs.UPGRADE: "websocket"}, reason="this address speaks WebSocket; the same events are at ./events"
+        )
+    offered = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()))
+    names = [name.strip() for name in offered.split(",") if name.strip()]
+    found = next((PROTOCOLS[name] for name in names if name in PROTOCOLS), None)
+    if found is None and names:
+        # Left to itself the framework would log what was offered, and a bearer token may be in there.
+        raise ParleyError(ErrorCode.MALFORMED, f"offer one of the subprotocols {', '.join(PROTOCOLS)}")
+    return found or "json"
+
+
+def _wire(request: web.Request, encoding: Encoding) -> Wire:
+    if encoding == "msgpack":
+        return Wire("ws-msgpack")
+    return Wire("ws-json-batch" if request.query.get("batch") in {"", "1", "true"} else "ws-json")
+
+
+def close_reason(code: ErrorCode, farewell: Disconnect) -> bytes:
+    """What stands in the close frame, in at most 123 bytes (RFC 6455, section 5.5): the code, and when to come back."""
+    reason: dict[str, str | int] = {"code": code.code}
+    if farewell.retry_after_ms is not None:
+        reason["retry_after_ms"] = farewell.retry_after_ms
+    return msgspec.json.encode(reason)
+
+
+class _WebSocketConnection(Connection):
+    """Ends with the closing handshake, or without it when the peer does not take part in time."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        writer: AbstractStreamWriter,
+        socket: web.WebSocketResponse,
+        wire: Wire,
+        settings: ChannelSettings,
+    ) -> None:
+        super().__init__(request, writer, "websocket", wire)
+        self._socket = socket
+        self._close_timeout = settings.close_timeout
+        self._closer: asyncio.Task[None] | None = None
+
+    @override
+    def close(self, code: ErrorCode, farewell: Disconnect) -> None:
+        """Begin the closing handshake; `receive` of the reader ends with it."""
+        if self._closer is None:
+            self._closer = asyncio.create_task(self._close(code, farewell), name="channel:close")
+
+    @override
+    async def release(self) -> None:
+        """Wait for the end of the closing handshake, if one is under way."""
+        if self._closer is not None:
+            await self._closer
+        await super().release()
+
+    async def _close(self, code: ErrorCode, farewell: Disconnect) -> None:
+        status = ErrorCode.INTERNAL.close if code.close is None else code.close
+        assert status is not None, "an internal error ends a channel"
+        # It waits for the socket to take the frame, and then as long again for the answer.
+        with suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(2 * self._close_timeout):
+                await self._socket.close(code=status, message=close_reason(code, farewell))
+        if self.buffered():
+            self.abort()
+
+
+class _Reader:
+    """Reads one WebSocket.
+
+    Backpressure is not reading: behind an unfinished command only the framework's bounded buffer fills, and behind a
+    peer that does not take its replies nothing is read at all.
+    """
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        connection: Connection,
+        subscriber: Subscriber,
+        opening: Opening,
+        encoding: Encoding,
+    ) -> None:
+        self._socket = socket
+        self._connection = connection
+        self._subscriber = subscriber
+        self._opening = opening
+        self._encoding = encoding
+        self._hub = opening.services.hub
+        self._origin = opening.origin("websocket")
+        self._malformed: deque[float] = deque(maxlen=self._hub.settings.malformed_burst)
+
+    async def run(self) -> None:
+        """Read until the connection ends, whoever ends it."""
+        going = True
+        while going and not self._subscriber.closed():
+            if self._subscriber.congested():
+                with self._not_reading():
+                    await self._connection.drain()
+            message = await self._socket.receive()
+            self._subscriber.heard_at = self._hub.clock.monotonic()
+            going = await self._take(message)
+
+    async def _take(self, message: WSMessage) -> bool:
+        """Handle one message; whether there may be another."""
+        match message.type:
+            case WSMsgType.TEXT | WSMsgType.BINARY:
+                await self._command(message)
+            case WSMsgType.PING:
+                with suppress(ConnectionError), self._not_reading():
+                    await self._socket.pong(message.data)
+            case WSMsgType.PONG:
+                # That it came is all that it says.
+                ...
+            case _:
+                return False
+        return True
+
+    async def _command(self, message: WSMessage) -> None:
+        try:
+            command = self._decode(message)
+        except ParleyError as error:
+            self._hub.counters.malformed += 1
+            self._hub.reply(self._subscriber, CommandError.of(error))
+            if self._is_burst():
+                self._hub.end(self._subscriber, ErrorCode.PROTOCOL_ERROR, "too many malformed commands")
+        else:
+            with self._not_reading():
+                reply = await self._reply(command)
+            self._hub.reply(self._subscriber, reply)
+        # The reply is written at the end of this turn of the loop; only then its size shows in the backlog.
+        await asyncio.sleep(0)
+
+    def _decode(self, message: WSMessage) -> Command:
+        settings = self._hub.settings
+        if message.type is WSMsgType.BINARY and self._encoding == "json":
+            raise ParleyError(ErrorCode.MALFORMED, "this connection speaks parley.v1.json, in text messages")
+        return decode_command(message.data, self._encoding, settings.max_command_bytes, settings.max_nesting)
+
+    async def _reply(self, command: Command) -> Payload:
+        try:
+            return await carry_out(self._opening.services, self._opening.session, command, self._origin)
+        except ParleyError as error:
+            return CommandError.of(error)
+
+    def _is_burst(self) -> bool:
+        """Count a malformed command; whether it was one too many."""
+        now = self._hub.clock.monotonic()
+        self._malformed.append(now)
+        full = len(self._malformed) == self._malformed.maxlen
+        return full and now - self._malformed[0] <= self._hub.settings.malformed_window
+
+    @contextmanager
+    def _not_reading(self) -> Iterator[None]:
+        """While this lasts nothing is read, so the peer's silence is ours; its time begins anew afterwards."""
+        self._subscriber.busy = True
+        try:
+            yield
+        finally:
+            self._subscriber.busy = False
+            self._subscriber.heard_at = self._hub.clock.monotonic()
