@@ -120,7 +120,8 @@ def _read(data: bytes | str, encoding: Encoding, max_bytes: int) -> object:
     except _READING_ERRORS as error:
         value = _lenient_json(data) if encoding == "json" else _lenient_msgpack(data, _LENIENT_LEVELS)
         if value is None:
-            raise ParleyError(ErrorCode.MALFORMED, str(error).partition(" - at ")[0]) from error
+            reason = "not valid UTF-8" if isinstance(error, UnicodeError) else str(error).partition(" - at ")[0]
+            raise ParleyError(ErrorCode.MALFORMED, reason) from error
         return value
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ MAX_INTEGER: Final = 2**64 - 1
 _UNKEEPABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _LONGEST_KEY_IN_PATH: Final = 64
+_LARGEST_DOUBLE: Final = int(sys.float_info.max)
 
 
 def check_value(root: object, path: str, max_nesting: int) -> None:
@@ -99,7 +101,7 @@ def fit_integers(value: Any) -> Any:
     if isinstance(value, list):
         return [fit_integers(item) for item in value]
     if isinstance(value, int) and not MIN_INTEGER <= value <= MAX_INTEGER:
-        return float(value) if abs(value) < 1 << 1023 else math.copysign(1.7976931348623157e308, value)
+        return float(max(-_LARGEST_DOUBLE, min(value, _LARGEST_DOUBLE)))
     return value
 
 
