@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from hypothesis import HealthCheck, settings
-
-_PLUGINS = ("features", "browser", "database", "server")
 
 pytest_plugins = [
     "pytester",  # runs the feature plugin on a project of its own
-    *(
-        name
-        for name in (f"tests.support.{plugin}" for plugin in _PLUGINS)
-        if importlib.util.find_spec(name) is not None
-    ),
+    "tests.support.browser",
+    "tests.support.database",
+    "tests.support.features",
+    "tests.support.node",
+    "tests.support.server",
 ]
 
 settings.register_profile(
