@@ -351,7 +351,7 @@ export class TransportChoice {
   }
 
   /**
-   * A connection ended and nobody said why.
+   * A connection ended and the server did not say why.
    * @param {Transport} transport
    * @param {"opening"|"syncing"|"live"} phase how far it had come; `live` only when it did not live long
    * @returns {boolean} whether the other transport should be tried at once
@@ -821,9 +821,8 @@ class SseLink {
     };
     for (const type of ["message", ...EVENT_TYPES]) source.addEventListener(type, onevent);
     source.onerror = () => {
-      const refused = source.readyState === 2 && !heard;
-      source.close(); // EventSource's own reconnecting knows neither our cursor nor our patience
-      if (refused) this.#read();
+      if (source.readyState === 2 && !heard) this.#read();
+      // Whoever hears this closes the source: its own reconnecting knows neither our cursor nor our patience.
       else this.#receiver.end({ why: "connection_lost" });
     };
   }
@@ -1173,8 +1172,8 @@ export class Session extends Emitter {
     }
     const gap = ending.why === "gap";
     if (gap && this.transport === "sse") this.#sseByFetch = true; // an event whose name we do not know?
-    const answered = (ending.status ?? 0) > 0 || ![0, 1005, 1006].includes(ending.code ?? 0);
-    const explained = gap || answered || this.#advice !== null;
+    // Codes below 4000 also come from what stands between us and the server, and count against the transport.
+    const explained = gap || (ending.status ?? 0) > 0 || (ending.code ?? 0) >= 4000 || this.#advice !== null;
     let atOnce = false;
     if (explained || (this.#phase === "live" && !this.#stable.running)) this.#choice.ended();
     else atOnce = this.#choice.failed(this.transport, this.#phase);
@@ -1295,7 +1294,7 @@ export class Session extends Emitter {
   // ---- commands
 
   #flush() {
-    if (this.#phase !== "live" || this.#link === null || this.#command.running) return;
+    if (this.#phase !== "live" || this.#link === null) return;
     const command = this.#outbox.take();
     if (command === null) return;
     if (this.#link instanceof WebSocketLink) {

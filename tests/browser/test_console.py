@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, expect
+from playwright.async_api import Browser, BrowserContext, Page, WebSocketRoute, expect
 
 from tests.browser.console import BROKEN_WEBSOCKETS, PATIENCE, Console, break_websockets, counted
 from tests.browser.site import Site
@@ -59,6 +59,39 @@ async def test_regression_06_a_reload_in_the_middle_shows_the_whole_answer_once(
     await expect(console.questions).to_have_count(1)
     await page.reload()
     await console.answered(counted(120))
+
+
+@pytest.mark.feature("T01", "T02", "E02")
+async def test_regression_28_the_transport_changes_in_the_middle_of_an_answer(page: Page, site: Site) -> None:
+    cuts = 0
+
+    def cut_after_some_text(client: WebSocketRoute) -> None:
+        server = client.connect_to_server()
+        heard = 0
+
+        async def pass_on(message: str | bytes) -> None:
+            nonlocal heard, cuts
+            client.send(message)
+            heard += str(message).count("message_delta")
+            if heard >= 5:
+                heard, cuts = -1_000_000, cuts + 1
+                await client.close(code=1001, reason="proxy")
+
+        server.on_message(pass_on)
+
+    await page.route_web_socket(re.compile("/ws"), cut_after_some_text)
+    console = await Console(page).open(site.url)
+    await expect(console.transport).to_have_attribute("data-transport", "websocket")
+    await console.watch_lengths()
+    await console.say("count to 240 at 30 per second")
+    await expect(console.transport).to_have_attribute("data-transport", "sse", timeout=PATIENCE)
+    await console.connected()
+    await console.writing(counted(10))
+    await console.answered(counted(240))
+    await expect(console.questions).to_have_count(1)
+    lengths = await console.lengths()
+    assert lengths == sorted(lengths)
+    assert cuts == 3
 
 
 @pytest.mark.feature("T02", "E02")
@@ -235,7 +268,7 @@ async def test_regression_10_with_a_token_streams_are_read_by_fetch_or_websocket
         await page.get_by_test_id("token-submit").click()
     await console.connected()
     await expect(console.transport).to_have_attribute("data-transport", transport)
-    many_bytes = "😀 文字 ünï – " * 200
+    many_bytes = "😀 文字 ünï " * 300
     await console.say(f"echo {many_bytes}end")
     await console.answered(f"{many_bytes}end")
     assert not [address for address in addresses if guarded_site.token in address]

@@ -154,6 +154,16 @@ describe("a session over WebSocket", () => {
     assert.equal(session.state, "reconnecting");
   });
 
+  it("pings also when a hidden page's timers stand still", () => {
+    const world = new World();
+    world.connect();
+    world.socket.begin({ heartbeat_interval_ms: 10_000 });
+    world.now += 10_000;
+    assert.equal(world.socket.sent.length, 0);
+    world.socket.event("heartbeat");
+    assert.deepEqual(world.socket.commands.map((command) => command.type), ["ping"]);
+  });
+
   it("obeys close codes and in-band advice", async () => {
     const world = new World();
     const session = world.connect();
@@ -253,6 +263,23 @@ describe("commands", () => {
     session.message("x").catch(() => {});
     await world.advance(5000);
     assert.equal(session.state, "reconnecting");
+  });
+
+  it("that were answered, or whose connection is gone, put nothing in question", async () => {
+    const world = new World();
+    const session = world.connect({ timings: { acknowledge: 5000 } });
+    world.socket.begin();
+    const sent = session.message("x");
+    world.socket.event("ack", { id: world.socket.commands[0].id, status: "accepted" });
+    await sent;
+    await world.advance(6000);
+    assert.equal(session.state, "open");
+    session.message("y").catch(() => {});
+    world.socket.cut();
+    await world.advance(500);
+    world.socket.event("connected", { cursor: "e.0" });
+    await world.advance(6000);
+    assert.deepEqual([world.sockets.length, world.socket.closed], [2, false]);
   });
 
   it("beyond the server's limit never leave the page", async () => {
@@ -495,12 +522,31 @@ describe("a session over SSE", () => {
     world.requests[0].answer(answer(204));
     await world.advance(500);
     assert.equal(body(1).id, body(0).id);
-    world.requests[1].fail(new TypeError("network"));
-    await world.advance(500);
-    world.requests[2].answer(answer(200, { id: body(0).id, status: "accepted" }));
+    world.requests[1].answer(answer(200, { welcome: "to the hotel's network" }));
+    await world.advance(1000);
+    world.requests[2].fail(new TypeError("network"));
+    await world.advance(1000);
+    world.requests[3].answer(answer(200, { id: body(0).id, status: "accepted" }));
     await first;
     await settled();
-    assert.equal(body(3).content, "two");
+    assert.deepEqual([body(2).id, body(3).id, body(4).content], [body(0).id, body(0).id, "two"]);
+  });
+
+  it("does not listen to a POST of a connection that is gone", async () => {
+    const world = new World();
+    const session = world.connect({ transport: "sse" });
+    world.source.begin();
+    const sent = session.message("one");
+    world.source.cut();
+    await world.advance(500);
+    world.source.begin();
+    assert.equal(world.requests.length, 2);
+    const { id } = JSON.parse(world.requests[1].options.body);
+    world.requests[0].answer(answer(503, { code: "unavailable", detail: "away" }));
+    await world.advance(5000);
+    assert.equal(world.requests.length, 2);
+    world.requests[1].answer(answer(200, { id, status: "accepted" }));
+    assert.equal((await sent).id, id);
   });
 
   it("repeats what a busy server refused and reports the rest", async () => {

@@ -4,28 +4,80 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-HERE = Path(__file__).parent
+HERE: Final = Path(__file__).parent
+
+#: The first Node that takes a `.js` file with imports for a module by itself, as browsers do.
+OLDEST_NODE: Final = (20, 19)
 
 
-@pytest.mark.feature("E02")
-async def test_parley_js_in_node() -> None:
-    node = shutil.which("node")
-    if node is None:
-        if os.environ.get("CI", "").lower() not in {"", "0", "false"}:
-            pytest.fail("CI runs the tests of parley.js: install Node 20 or later")
-        pytest.skip("no node: install Node 20 or later to test parley.js")
+async def _output(*command: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        node,
-        "--test",
-        "--test-reporter=spec",
-        *sorted(str(path) for path in HERE.glob("*.test.js")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode(errors="replace")
+    assert process.returncode is not None
+    return process.returncode, output.decode(errors="replace")
+
+
+async def _node() -> str:
+    """The path of a Node that will do; without one the test is skipped, or fails where CI relies on it."""
+    found = shutil.which("node")
+    version = (await _output(found, "--version"))[1] if found else "none"
+    numbers = re.match(r"v(\d+)\.(\d+)", version)
+    if found and numbers and tuple(map(int, numbers.groups())) >= OLDEST_NODE:
+        return found
+    message = f"parley.js is tested with Node {'.'.join(map(str, OLDEST_NODE))} or later; here is {version.strip()}"
+    if os.environ.get("CI", "").lower() not in {"", "0", "false"}:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+async def _run(pattern: str = "") -> None:
+    """Run the tests whose name matches, all if there is no pattern; at least one must."""
+    files = sorted(str(path) for path in HERE.glob("*.test.js"))
+    selection = [f"--test-name-pattern={pattern}"] if pattern else []
+    code, output = await _output(await _node(), "--test", "--test-reporter=tap", *selection, *files)
+    passed = re.search(r"^# pass (\d+)$", output, re.MULTILINE)
+    assert code == 0, output
+    assert passed, output
+    assert int(passed[1]) > 0, f"no test is called {pattern!r}"
+
+
+@pytest.mark.feature("E02", "T01", "T02", "T03", "T04", "S07")
+async def test_parley_js() -> None:
+    await _run()
+
+
+async def test_regression_05_what_both_transports_say_is_read_by_one_piece_of_code() -> None:
+    await _run("regression 05")
+
+
+async def test_regression_06_a_reconnect_goes_on_from_the_cursor() -> None:
+    await _run("regression 06")
+
+
+async def test_regression_10_a_stream_may_be_cut_in_lines_and_in_characters() -> None:
+    await _run("regression 10")
+
+
+async def test_regression_26_only_an_acknowledgement_acknowledges() -> None:
+    await _run("regression 26")
+
+
+async def test_regression_27_reconnecting_cannot_loop_fast() -> None:
+    await _run("regression 27")
+
+
+async def test_regression_28_the_fallback_begins_also_after_a_successful_upgrade() -> None:
+    await _run("regression 28")
+
+
+async def test_regression_39_a_stream_that_never_opens_hangs_nothing() -> None:
+    await _run("regression 39")
