@@ -218,12 +218,13 @@ def load(
     path = file or _named_file(environ) or _file_in(given, variables, default_data_dir)
     values = {} if path is None else _read(path)
     sources = dict.fromkeys(variables, "the environment") | dict.fromkeys(given, "the command line")
-    for key, value in (variables | given).items():
-        section, _, name = key.partition(".")
-        table = values.setdefault(section, {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"{section}: expected a table (from {path})")
-        table[name] = value
+    for layer in (variables, given):
+        if "database.data_dir" in layer and "database.url" not in layer:
+            # Whoever names a data directory means the database in there, whatever URL a farther source has.
+            _table(values, "database", path).pop("url", None)
+        for key, value in layer.items():
+            section, _, name = key.partition(".")
+            _table(values, section, path)[name] = value
     try:
         sections = msgspec.convert(values, _Sections)
     except msgspec.ValidationError as error:
@@ -242,6 +243,13 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return None
+
+
+def _table(values: dict[str, Any], section: str, path: Path | None) -> dict[str, Any]:
+    table = values.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{section}: expected a table (from {path})")
+    return table
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, object]:

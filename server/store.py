@@ -31,6 +31,8 @@ class Store:
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._url = settings.url
+        #: PostgreSQL's version, such as `18.1`, once it has answered.
+        self.version: str | None = None
         self.embedded: EmbeddedPostgres | None = None
         if settings.url is None:
             data_dir = default_data_dir() if settings.data_dir is None else Path(settings.data_dir)
@@ -46,10 +48,11 @@ class Store:
 
     @property
     def name(self) -> str:
-        """For people: the URL without its password, or where the embedded server keeps its data."""
+        """For people: which PostgreSQL, and where; the URL without its password."""
+        version = f"PostgreSQL {self.version}" if self.version else "PostgreSQL"
         if self.embedded is not None:
-            return f"embedded PostgreSQL in {self.embedded.data_dir}"
-        return _PASSWORD.sub("***", self._url or "")
+            return f"embedded {version} in {self.embedded.data_dir}"
+        return f"{version} at {_PASSWORD.sub('***', self._url or '')}"
 
     async def start(self) -> None:
         """Start the embedded server, if it is that one. Raises storage.embedded.EmbeddedError."""
@@ -71,11 +74,6 @@ class Store:
         async with self.connection() as connection:
             return [migration.name for migration in await migrations.pending(connection)]
 
-    async def version(self) -> str:
-        """The version of PostgreSQL, such as `18.1`. Raises as `connection`."""
-        async with self.connection() as connection:
-            return str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
-
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """A connection of its own, beside the pool's: migrations may take longer than a statement of the server may.
@@ -86,6 +84,8 @@ class Store:
         arguments = {"dsn": self.address} if isinstance(self.address, str) else dict(self.address)
         try:
             connection = await asyncpg.connect(**arguments, timeout=_CONNECT_TIMEOUT)
+            found = connection.get_server_version()
+            self.version = f"{found.major}.{found.minor}"
             try:
                 yield connection
             finally:

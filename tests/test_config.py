@@ -184,3 +184,12 @@ def test_with_tokens_any_address_is_served(tmp_path: Path) -> None:
 )
 def test_what_counts_as_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_the_nearest_of_database_and_data_directory_counts(tmp_path: Path) -> None:
+    text = '[database]\nurl = "postgresql://file/x"\n'
+    url, data = {"PARLEY_DATABASE_URL": "postgresql://environment/x"}, {"PARLEY_DATA_DIR": str(tmp_path)}
+    assert read(tmp_path, text, data).database.url is None
+    assert read(tmp_path, text, url | data).database.url == "postgresql://environment/x"
+    assert read(tmp_path, text, url, database__data_dir=str(tmp_path)).database.url is None
+    assert read(tmp_path, text, data, database__url="postgresql://flag/x").database.url == "postgresql://flag/x"

@@ -1,0 +1,69 @@
+"""`parley serve`: the server, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from server.cli.options import Commands, add_database, configuration, new_command
+from server.version import VERSION
+
+if TYPE_CHECKING:
+    from server.services import Services
+
+__all__ = ["add_to"]
+
+_DETAILS: Final = """\
+Without --database-url the server brings up a PostgreSQL of its own and takes it down again.
+It listens on this machine only, for one user without a password, until tokens are configured:
+
+  [[auth.tokens]]
+  user = "ada"
+  token = "..."                     # openssl rand -hex 32
+
+examples:
+  parley serve
+  parley serve --port 0             (any free port; the address is printed)
+  parley serve --database-url postgresql://ada@db.example.org/parley --log-format json
+
+environment (flags beat it, it beats the file):
+  PARLEY_CONFIG  PARLEY_HOST  PARLEY_PORT  PARLEY_DATABASE_URL  PARLEY_DATA_DIR  PARLEY_AGENT
+  PARLEY_ALLOWED_HOSTS  PARLEY_ALLOWED_ORIGINS  PARLEY_LOG_FORMAT  PARLEY_LOG_LEVEL
+
+SIGINT and SIGTERM stop it in order; a second one hurries.
+"""
+
+
+def add_to(commands: Commands) -> None:
+    """Add the command."""
+    parser = new_command(commands, "serve", "start the server", _DETAILS)
+    parser.add_argument("--host", help="listen on this address (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="listen on this port (default: 8080; 0: any free one)")
+    add_database(parser)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    config = configuration(options)
+    from server.run import run
+
+    return asyncio.run(run(config, _announce))
+
+
+def _announce(address: str, services: Services) -> None:
+    agent = services.registry.default
+    tokens = len(services.config.auth.tokens)
+    database = services.store.name
+    if services.store.version is None:
+        database += ", which does not answer yet"
+    access = f"by token ({tokens} configured)" if tokens else "whoever is on this machine (no tokens are configured)"
+    print(
+        f"Parley {VERSION} listens on {address}",
+        f"  console   {address}/",
+        f"  agent     {agent.type} ({agent.name})",
+        f"  database  {database}",
+        f"  access    {access}",
+        sep="\n",
+        flush=True,
+    )
