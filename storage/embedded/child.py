@@ -29,7 +29,7 @@ class Child:
         self._process = process
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int] = self._loop.create_future()
-        self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else None
+        self._pidfd = _pidfd(process.pid)
         if self._pidfd is not None:
             self._loop.add_reader(self._pidfd, self._look)
         else:
@@ -89,6 +89,13 @@ class Child:
             self._pidfd = None
         if not self.exited.done():
             self.exited.set_result(code)
+
+
+def _pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when the child ends, where the system has such a thing (Linux 5.3)."""
+    with contextlib.suppress(AttributeError, OSError):  # elsewhere the child is looked at now and then
+        return os.pidfd_open(pid)
+    return None
 
 
 def environment() -> dict[str, str]:

@@ -82,8 +82,9 @@ def find(places: Places, account: Account) -> list[Process]:
         return _find_by_pid_file(places)
     marks = set(_identities(places.pgdata, places.fresh, places.server_lock))
     found = {process.pid: process for process in _scan(marks)}
-    with acting_as(account):
-        found |= {process.pid: process for process in _scan(marks)}
+    if account.borrowed:
+        with acting_as(account):
+            found |= {process.pid: process for process in _scan(marks)}
     return list(found.values())
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from storage.embedded.errors import EmbeddedError, naming
 
-_LONGEST_NOTE = 4096
-
 
 def try_lock(path: Path) -> int | None:
     """The descriptor of the locked file, or None while somebody else holds it. Close it to let go."""
@@ -49,7 +47,7 @@ def own(path: Path) -> int:
         raise EmbeddedError(
             f"The data directory {path.parent} is in use by {_holder(path)}: stop it first, or choose another one."
         )
-    note = f"{os.getpid()}\n{' '.join(sys.argv)}\n".encode(errors="replace")[:_LONGEST_NOTE]
+    note = f"{os.getpid()}\n{Path(sys.argv[0]).name}\n".encode(errors="replace")
     try:
         with naming(path):
             os.truncate(lock, 0)
@@ -62,7 +60,7 @@ def own(path: Path) -> int:
 
 def _holder(path: Path) -> str:
     with contextlib.suppress(OSError):  # the note is a courtesy; the lock is what counts
-        pid, _, command = path.read_text(errors="replace").strip().partition("\n")
+        pid, _, program = path.read_text(errors="replace").strip().partition("\n")
         if pid.isdigit():
-            return f"process {pid} ({command})" if command else f"process {pid}"
+            return f"process {pid} ({program})" if program else f"process {pid}"
     return "another process"

@@ -27,12 +27,19 @@ def trim(path: Path, limit: int = LIMIT) -> None:
     The server keeps its descriptor and appends, so the file is copied and emptied in place; what it writes in
     between is lost, which a log can bear.
     """
-    with naming(path), contextlib.suppress(FileNotFoundError):  # nothing logged yet
-        if path.stat(follow_symlinks=False).st_size > limit:
-            former = path.with_name(path.name + ".1")
-            former.unlink(missing_ok=True)
-            shutil.copyfile(path, former, follow_symlinks=False)
-            os.truncate(path, 0)
+    if end(path) <= limit:
+        return
+    former = path.with_name(path.name + ".1")
+    with naming(path):
+        former.unlink(missing_ok=True)
+        # Neither a file nor a link that somebody else has laid there is written to.
+        exclusively = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with (
+            os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as log,
+            os.fdopen(os.open(former, exclusively, 0o600), "wb") as copy,
+        ):
+            shutil.copyfileobj(log, copy)
+            log.truncate(0)
 
 
 def end(path: Path) -> int:

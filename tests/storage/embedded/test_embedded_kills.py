@@ -1,6 +1,7 @@
 """kill -9, at any instant and of anybody: nothing is corrupted, nobody is left behind, the next start works."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -168,8 +169,10 @@ async def test_a_server_that_does_not_listen_is_killed_in_the_end(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("storage.embedded.instance._IMMEDIATE", 0.2)
-    server = embedded(data_dir, wait=3)
+    server = embedded(data_dir)
     async with running(server) as postmaster:
+        assert server._plan is not None
+        server._plan = dataclasses.replace(server._plan, wait=0.2)
         with Watched(tree(postmaster)) as everybody:
             everybody.kill(signal.SIGSTOP)
             await server.stop()

@@ -138,10 +138,11 @@ async def test_a_backend_that_outlived_its_server_is_ended_first(data_dir: Path,
             await watched.gone()
 
 
-async def test_one_that_cannot_even_be_told_is_killed(data_dir: Path) -> None:
+async def test_one_that_cannot_even_be_told_is_killed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("storage.embedded.leftovers._PATIENCE", 0.2)
     async with owner(data_dir) as former, orphan(await former.answer()) as watched:
         watched.kill(signal.SIGSTOP)
-        async with running(embedded(data_dir, wait=4)):
+        async with running(embedded(data_dir)):
             await watched.gone()
 
 

@@ -4,14 +4,18 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from storage.embedded import EmbeddedError, binaries, default_data_dir
+from storage.embedded.account import server_account
+from storage.embedded.leftovers import find, recorded_pid
 from tests.storage.embedded.processes import Watched, embedded, owner, running, tree, user_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others, and shut them out")
@@ -149,6 +153,32 @@ async def test_roots_own_cluster_is_refused_with_the_remedy(own_data_dir: Path) 
     shutil.chown(own_data_dir / "pgdata", "root")
     with pytest.raises(EmbeddedError, match=rf"{own_data_dir}/pgdata belongs to root.*chown -R"):
         await embedded(own_data_dir).start()
+
+
+async def test_where_the_system_is_less_helpful_than_linux(
+    own_data_dir: Path, public_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No /proc, no descriptors of processes: plain paths, and a look at the child now and then."""
+    os.rename(own_data_dir, public_dir / "data")
+    (public_dir / "data").chmod(0o755)
+    async with owner(public_dir / "data") as former:
+        await former.answer()
+        with Watched(tree(former.process.pid)) as everybody:
+            everybody.kill()
+            await everybody.gone()
+    monkeypatch.delattr(os, "pidfd_open")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    async with running(server := embedded(public_dir / "data")) as postmaster:
+        os.kill(postmaster, signal.SIGKILL)
+        await server.reached("restarting")
+        await server.reached("running")
+        connection = await asyncpg.connect(**server.connect_args())
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+        assert f"{public_dir}/data/run" in (public_dir / "data/pgdata/postmaster.pid").read_text()
+        found = find(server._places, server_account(server._places.pgdata))
+        assert [process.pid for process in found] == [recorded_pid(server._places)] != [postmaster]
+    monkeypatch.undo()
 
 
 @as_root
