@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any, Final
 
-__all__ = ["ErrorCode", "ParleyError"]
+__all__ = ["PROBLEM_TYPE_PREFIX", "ErrorCode", "ParleyError"]
 
 _FIRST_CLOSE_CODE: Final = 4000
 _FIRST_FINAL_CLOSE_CODE: Final = 4500

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
     "APPROVAL",
@@ -325,7 +325,7 @@ SUBSCRIBER: Final = Lifecycle(
 )
 
 #: All lifecycles, by name.
-LIFECYCLES: Final = {
+LIFECYCLES: Final[Mapping[str, Lifecycle[Any, Any]]] = {
     TURN.name: TURN,
     STEP.name: STEP,
     TOOL_CALL.name: TOOL_CALL,
