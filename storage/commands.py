@@ -110,7 +110,7 @@ class Commands:
         )
         return await self._reply(head, row, plan.when_idle if row["turn_id"] is not None else plan.when_busy)
 
-    async def cancel(self, head: CommandHead, turn_id: UUID | None, events: Sequence[NewEvent]) -> Reply:
+    async def cancel(self, head: CommandHead, turn_id: UUID, events: Sequence[NewEvent]) -> Reply:
         """Ask the turn to stop. Raises StaleError when another one is running."""
         return await self._reply(head, await self._run("cancel", head, turn_id, *_columns(events)), events)
 

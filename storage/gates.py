@@ -35,11 +35,12 @@ class _Gate:
             raise ParleyError(ErrorCode.RATE_LIMITED, "too many commands wait for this session", retry_after=1)
         self.users += 1
         try:
-            if self._lock.locked():
+            if self.users == 1:
+                await self._lock.acquire()
+            else:
+                # Also when the lock is free: it may be promised to another, and only with a bound does anybody wait.
                 async with asyncio.timeout(self._gates.patience):
                     await self._lock.acquire()
-            else:
-                await self._lock.acquire()
         except TimeoutError as error:
             self._leave()
             raise ParleyError(

@@ -33,6 +33,9 @@ _SERVER_SETTINGS: Final = {
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
     "timezone": "UTC",
+    # The statements wait for a session's lock and then go on with its newest row; at a stricter level, which a database
+    # may have by default, that is an error.
+    "default_transaction_isolation": "read committed",
     # A client that vanished must not hold a session's lock.
     "idle_in_transaction_session_timeout": "10s",
 }
@@ -57,7 +60,8 @@ def is_outage(error: BaseException) -> bool:
 class Database:
     """A pool of connections to one database, and the gates of its sessions.
 
-    No connection is held between calls: each method borrows one for exactly one statement. A lost database raises
+    No connection is held between calls: each method borrows one for exactly one
+    statement, or one transaction of statements. A lost database raises
     ParleyError(UNAVAILABLE) with `retry_after`; the pool reconnects by itself.
     """
 
@@ -125,6 +129,17 @@ class Database:
     async def execute(self, name: str, *arguments: object) -> None:
         """Run the named statement for its effect."""
         await self.fetchrow(name, *arguments)
+
+    async def together(self, *statements: tuple[Any, ...]) -> list[asyncpg.Record | None]:
+        """Run named statements, each with its arguments, in one transaction: all or nothing; each one's first row.
+
+        Each statement sees what was committed before it began, also while an earlier one waited for a lock.
+        """
+        try:
+            async with self.pool.acquire(timeout=self._timeout) as connection, connection.transaction():
+                return [await connection.fetchrow(sql(name), *arguments) for name, *arguments in statements]
+        except Exception as error:
+            raise self._translated(error) from error
 
     async def ping(self, timeout: float = 2) -> None:
         """One trip to the database; raises UNAVAILABLE when it does not answer in `timeout` seconds."""

@@ -98,13 +98,16 @@ class Sessions:
         rows = await self._database.fetch("list_sessions", owner, limit, offset, active_only)
         if rows:
             return [_session(row) for row in rows], rows[0]["total"]
-        counted = await self._database.fetchrow("count_sessions", owner, active_only) if offset else None
-        return [], counted[0] if counted is not None else 0
+        counted = await self._database.fetchrow("count_sessions", owner, active_only)
+        assert counted is not None, "a count is one row"
+        return [], counted[0]
 
     async def delete(self, session: Session, now: datetime) -> bool:
         """Empty the session for good and leave a tombstone; False when somebody did so before."""
-        row = await self._database.fetchrow("delete_session", session.owner, session.session_id, now)
-        return row is not None
+        deleted, _ = await self._database.together(
+            ("delete_session", session.owner, session.session_id, now), ("empty_session", session.session_id)
+        )
+        return deleted is not None
 
     async def heads(self, session_ids: Sequence[UUID]) -> dict[UUID, int]:
         """The number of the last event of each of the sessions that exist."""

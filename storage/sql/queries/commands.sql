@@ -57,12 +57,13 @@ WITH s AS MATERIALIZED ({locked_session}),
 {command_outcome}
 
 -- name: cancel
--- Asks the running turn to stop; its worker ends it. $9 the turn, which must be the one running, $10/$11 events.
+-- Asks the running turn to stop; its worker ends it. $10/$11 events.
+-- $9 the turn, which must be the one running: who knows its id has a snapshot in which its row can be found.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
        SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, s.active_turn AS turn_id,
               CASE WHEN s.active_turn IS NULL THEN 'no_active_turn'
-                   WHEN s.active_turn <> $9::uuid THEN 'stale' END AS refusal
+                   WHEN s.active_turn IS DISTINCT FROM $9::uuid THEN 'stale' END AS refusal
          FROM s
      ),
      numbered AS ({numbered}),
@@ -129,12 +130,17 @@ WITH s AS MATERIALIZED ({locked_session}),
 
 -- name: reorder_queue
 -- Puts the waiting messages into the order given, which must name each of them once. $9 messages, $10/$11 events.
+-- They are locked because only so those are left out that were taken away while this statement waited for the session.
 WITH s AS MATERIALIZED ({locked_session}),
+     waiting AS MATERIALIZED (
+       SELECT q.message_id
+         FROM s CROSS JOIN LATERAL (
+              SELECT queue.message_id FROM queue
+               WHERE queue.session_id = s.session_id AND queue.message_id = ANY($9::uuid[]) FOR UPDATE) q
+     ),
      v AS (
        SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, NULL::uuid AS turn_id,
-              CASE WHEN cardinality($9::uuid[]) <> s.queued
-                     OR (SELECT count(DISTINCT message_id) FROM queue
-                          WHERE queue.session_id = s.session_id AND message_id = ANY($9)) <> s.queued
+              CASE WHEN cardinality($9) <> s.queued OR (SELECT count(*) FROM waiting) <> s.queued
                    THEN 'not_the_queue' END AS refusal
          FROM s
      ),

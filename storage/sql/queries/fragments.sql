@@ -9,12 +9,13 @@ SELECT session_id, epoch, seq, active_turn, queued, current_agent
 
 -- name: numbered
 -- The client's own number of this command: one more than its last, or 1. No row means out of order, or no number.
--- $3 client, $4 number.
+-- A command that is going to be refused for its id must not use the number up. $3 client, $4 number, $5 command, $6 body hash.
 INSERT INTO command_numbers (session_id, client_id, n)
 SELECT v.session_id, $3::text, $4::bigint
   FROM v
  WHERE v.refusal IS NULL AND $4::bigint IS NOT NULL
    AND ($4 = 1 OR EXISTS (SELECT FROM command_numbers k WHERE k.session_id = v.session_id AND k.client_id = $3))
+   AND NOT EXISTS (SELECT FROM commands k WHERE k.session_id = v.session_id AND k.command_id = $5 AND k.body_hash <> $6)
     ON CONFLICT (session_id, client_id) DO UPDATE SET n = EXCLUDED.n WHERE command_numbers.n = EXCLUDED.n - 1
 RETURNING n
 

@@ -35,19 +35,20 @@ SELECT s.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.s
  LIMIT $2 OFFSET $3
 
 -- name: count_sessions
--- How many sessions an owner has: asked when the page lies beyond the last. $1 owner, $2 only those not deleted.
+-- How many sessions an owner has: asked when the page is empty. $1 owner, $2 only those not deleted.
 SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $2 OR deleted_at IS NULL)
 
 -- name: delete_session
--- Empties a session and leaves its tombstone; a turn that still runs finds its step gone. $1 owner, $2 id, $3 now.
-WITH s AS MATERIALIZED (
-       SELECT session_id FROM sessions WHERE owner = $1 AND session_id = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
-     ),
-     gone AS (
-       UPDATE sessions SET deleted_at = $3, active_turn = NULL, queued = 0, title = NULL, description = NULL
-         FROM s WHERE sessions.session_id = s.session_id
-       RETURNING sessions.session_id
-     ),
+-- Leaves a session's tombstone: nothing is written to it any more. No row means that it was one before. $1 owner, $2 id, $3 now.
+UPDATE sessions
+   SET deleted_at = $3, active_turn = NULL, queued = 0, title = NULL, description = NULL
+ WHERE owner = $1 AND session_id = $2 AND deleted_at IS NULL
+RETURNING session_id
+
+-- name: empty_session
+-- Removes all that a deleted session held; a turn that still runs finds its step gone. In the tombstone's transaction, but a
+-- statement of its own: one snapshot for both would miss what was committed while the first waited for the session. $1 id.
+WITH s AS MATERIALIZED (SELECT session_id FROM sessions WHERE session_id = $1 AND deleted_at IS NOT NULL),
      d1 AS (DELETE FROM events USING s WHERE events.session_id = s.session_id),
      d2 AS (DELETE FROM messages USING s WHERE messages.session_id = s.session_id),
      d3 AS (DELETE FROM commands USING s WHERE commands.session_id = s.session_id),
@@ -56,7 +57,7 @@ WITH s AS MATERIALIZED (
      d6 AS (DELETE FROM steps USING s, turns WHERE turns.session_id = s.session_id AND steps.turn_id = turns.turn_id),
      d7 AS (DELETE FROM turns USING s WHERE turns.session_id = s.session_id),
      d8 AS (DELETE FROM command_numbers USING s WHERE command_numbers.session_id = s.session_id)
-SELECT session_id FROM gone
+SELECT session_id FROM s
 
 -- name: session_heads
 -- The number of the last event of each session. $1 sessions.

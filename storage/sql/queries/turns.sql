@@ -69,7 +69,8 @@ WITH s AS MATERIALIZED (
 SELECT fresh.epoch, fresh.seq, turn.cancel_requested, new_head.queued FROM fresh, turn, new_head
 
 -- name: start_queued
--- The turn of the first waiting message begins. No row means that somebody else was faster, or the agent has changed.
+-- The turn of the first waiting message begins. No row means that somebody else was faster, or the agent or the order changed.
+-- The queue is locked whole because only so it is seen as it was when this statement's wait for the session ended.
 -- $1 session, $2 message, $3 agent, $4 that it must still be the session's, $5 turn, $6 the answer's message, $7 worker, $8 now,
 -- $9/$10 events, $11 ordinal of the event that announces the message.
 WITH s AS MATERIALIZED (
@@ -77,9 +78,15 @@ WITH s AS MATERIALIZED (
          FROM sessions
         WHERE session_id = $1 AND deleted_at IS NULL AND active_turn IS NULL FOR NO KEY UPDATE
      ),
+     waiting AS MATERIALIZED (
+       SELECT q.message_id, q.position
+         FROM s CROSS JOIN LATERAL (
+              SELECT queue.message_id, queue.position FROM queue WHERE queue.session_id = s.session_id FOR UPDATE) q
+     ),
      fresh AS (
        DELETE FROM queue USING s
         WHERE queue.session_id = s.session_id AND queue.message_id = $2
+          AND $2 = (SELECT message_id FROM waiting ORDER BY position LIMIT 1)
           AND (s.current_agent = $3 OR NOT $4::boolean)
        RETURNING s.session_id, s.epoch, s.seq, queue.content
      ),
@@ -131,16 +138,17 @@ RETURNING steps.turn_id
 
 -- name: claim_steps
 -- Steps whose worker is gone, or is the caller who does not know of them: claimed by a new attempt.
--- $1 worker, $2 turns it runs or is about to start, $3 most to claim.
+-- NOT IN and no joins: of a step that somebody claimed in between the condition is asked again, and a join would be asked
+-- about the worker that the step had before. $1 worker, $2 turns it runs or is about to start, $3 most to claim.
 WITH lost AS (
        SELECT steps.turn_id, steps.step
-         FROM steps LEFT JOIN workers ON workers.worker_id = steps.worker_id
+         FROM steps
         WHERE steps.state <> 'done'
-          AND CASE WHEN steps.worker_id = $1 THEN NOT steps.turn_id = ANY($2::uuid[])
-                   ELSE workers.worker_id IS NULL OR workers.lease_until < clock_timestamp() END
+          AND CASE WHEN steps.worker_id = $1 THEN steps.turn_id NOT IN (SELECT unnest($2::uuid[]))
+                   ELSE steps.worker_id NOT IN (SELECT worker_id FROM workers WHERE lease_until >= clock_timestamp()) END
         ORDER BY steps.turn_id
         LIMIT $3
-          FOR UPDATE OF steps SKIP LOCKED
+          FOR UPDATE SKIP LOCKED
      )
 UPDATE steps
    SET worker_id = $1, attempt = steps.attempt + 1

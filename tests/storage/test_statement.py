@@ -1,0 +1,322 @@
+"""The statement: one transaction and one trip a command, whatever many callers do at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections import defaultdict
+from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+
+from protocol.errors import ErrorCode, ParleyError
+from storage.commands import Reply, TurnPlan
+from storage.commits import Committed
+from storage.log import StoredEvent
+from storage.pool import Database
+from storage.sessions import Session
+from storage.turns import Advance, Started
+from tests.storage.conftest import Open
+from tests.storage.scene import AGENT, PATIENCE, Scene, rival_scene
+from tests.support.database import Cluster
+
+CALLERS = 64
+
+
+class Delivery(NamedTuple):
+    """One arrival of a command; another body may arrive under the same id."""
+
+    session: Session
+    command_id: str
+    body: str
+
+
+class Crowd:
+    """Many callers of one database. Who starts a turn ends it and those that wait, as an engine would."""
+
+    def __init__(self, scene: Scene, *, gated: bool) -> None:
+        self.scene = scene
+        self.gated = gated
+        self.outcomes: dict[tuple[UUID, str], list[tuple[str, Reply | ParleyError]]] = defaultdict(list)
+        self.committed: list[Committed] = []
+
+    async def deliver(self, deliveries: list[Delivery]) -> None:
+        pending = iter(deliveries)
+
+        async def caller() -> None:
+            for delivery in pending:
+                await self._one(delivery)
+
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            for _ in range(CALLERS):
+                group.create_task(caller())
+
+    async def _one(self, delivery: Delivery) -> None:
+        session, plan = delivery.session, self.scene.plan(delivery.body)
+        outcome: Reply | ParleyError
+        try:
+            async with self._gate(session):
+                outcome = await self.scene.say(session, delivery.command_id, delivery.body, plan=plan, most=10_000)
+        except ParleyError as error:
+            outcome = error
+        self.outcomes[session.session_id, delivery.command_id].append((delivery.body, outcome))
+        if isinstance(outcome, Reply) and outcome.commit is not None:
+            self.committed.append(outcome.commit)
+            if outcome.turn_id is not None:
+                await self._end(session, plan)
+                await self._go_on(session)
+
+    async def _end(self, session: Session, start: TurnPlan | Started) -> None:
+        claim = self.scene.claim(session, start)
+        async with self._gate(session):
+            advanced = await self.scene.turns.advance(claim, self.scene.ending(claim), self.scene.now())
+        assert advanced.commit is not None
+        self.committed.append(advanced.commit)
+
+    async def _go_on(self, session: Session) -> None:
+        while (waiting := await self.scene.turns.next_waiting(session.session_id)) is not None:
+            start = self.scene.start(session, waiting)
+            async with self._gate(session):
+                commit = await self.scene.turns.start_waiting(start)
+            if commit is not None:
+                self.committed.append(commit)
+                await self._end(session, start)
+
+    def _gate(self, session: Session) -> AbstractAsyncContextManager[None]:
+        return self.scene.database.gates.hold(session.session_id) if self.gated else nullcontext()
+
+
+@pytest.mark.feature("S06", "S13")
+@pytest.mark.parametrize("sessions", [1, 8])
+@pytest.mark.parametrize("gated", [True, False], ids=["gates", "no_gates"])
+async def test_64_callers_with_repeats_and_conflicts(any_opener: Open, gated: bool, sessions: int) -> None:
+    scene = await any_opener(max_size=CALLERS)
+    crowd = Crowd(scene, gated=gated)
+    deliveries = []
+    for session in [await scene.session() for _ in range(sessions)]:
+        for number in range(160 // sessions):
+            bodies = ["one", "one", "one", "other"] if number % 4 == 0 else ["one", "one", "one"]
+            deliveries += [Delivery(session, f"command-{number}", body) for body in bodies]
+    random.Random(sessions).shuffle(deliveries)
+
+    await crowd.deliver(deliveries)
+
+    for outcomes in crowd.outcomes.values():
+        replies = [(body, outcome) for body, outcome in outcomes if isinstance(outcome, Reply)]
+        refusals = [(body, outcome) for body, outcome in outcomes if isinstance(outcome, ParleyError)]
+        # The first body to come has won; all its deliveries are told the same, and one of them had the effect.
+        assert len({body for body, _ in replies}) == 1
+        assert len({(reply.status, reply.seq, reply.message_id, reply.turn_id) for _, reply in replies}) == 1
+        assert sum(reply.commit is not None for _, reply in replies) == 1
+        assert {body for body, _ in refusals}.isdisjoint({body for body, _ in replies})
+        assert {error.code for _, error in refusals} <= {ErrorCode.CONFLICT}
+    await scene.audit()
+    assert await scene.value("SELECT count(*) FROM commands") == len(crowd.outcomes)
+    assert await scene.value("SELECT count(*) FROM turns") == len(crowd.outcomes)
+    # What the callers would have shown is what the log holds: every event once, byte for byte.
+    shown: dict[UUID, list[StoredEvent]] = defaultdict(list)
+    for commit in crowd.committed:
+        shown[commit.session_id] += commit.events
+    for session_id, events in shown.items():
+        assert await scene.log.read(session_id, 0, limit=10_000) == sorted(events, key=lambda event: event.seq)
+    assert len(scene.database.gates) == 0
+
+
+class TripCounter:
+    """Stands between a client and PostgreSQL's socket and counts the requests for an answer that pass.
+
+    A client waits for an answer after `Sync` (extended protocol) or `Query` (simple protocol), and nothing else here.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self.trips = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_unix_connection(self._target)
+
+        async def answers() -> None:
+            while data := await back.read(1 << 16):
+                writer.write(data)
+            writer.close()
+
+        relay = asyncio.create_task(answers())
+        try:
+            # The start-up message has no type byte.
+            size = await reader.readexactly(4)
+            forth.write(size + await reader.readexactly(int.from_bytes(size) - 4))
+            while True:
+                head = await reader.readexactly(5)
+                self.trips += head[:1] in (b"S", b"Q")
+                forth.write(head + await reader.readexactly(int.from_bytes(head[1:]) - 4))
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            forth.close()
+            await relay
+
+
+async def test_a_command_is_one_round_trip(cluster: Cluster, tmp_path: Path) -> None:
+    name = await cluster.create()
+    arguments = cluster.connect_args(name)
+    counter = TripCounter(f"{arguments['host']}/.s.PGSQL.{arguments.get('port', 5432)}")
+    folder = Path(tempfile.mkdtemp())
+    database = Database(max_size=1)
+    async with await asyncio.start_unix_server(counter.serve, folder / ".s.PGSQL.5432"):
+        await database.open({**arguments, "host": str(folder), "port": 5432})
+        scene = Scene(database)
+        session = await scene.session()
+        claim = await scene.begun(session)
+        turn_id = claim.turn_id
+        waiting = await scene.say(session, "waits")
+        assert waiting.message_id is not None
+        # Each statement is prepared, by a command that is repeated below.
+        await scene.cancel(session, "cancel", turn_id)
+        await scene.switch(session, "switch", (AGENT, "coder"))
+        await scene.reorder(session, "reorder", [waiting.message_id])
+        await scene.remove(session, "remove", waiting.message_id)
+        await scene.turns.advance(claim, Advance(step_state="running"), scene.now())
+
+        before = counter.trips
+        for number in range(5):
+            added = await scene.say(session, f"new-{number}")
+            assert added.message_id is not None
+            await scene.cancel(session, f"cancel-{number}", turn_id)
+            await scene.switch(session, f"switch-{number}", ("coder", "coder"))
+            await scene.reorder(session, f"reorder-{number}", [added.message_id])
+            await scene.remove(session, f"remove-{number}", added.message_id)
+            await scene.turns.advance(claim, Advance(step_state="running"), scene.now())
+            assert (await scene.say(session, "first")).turn_id == turn_id
+            assert (await scene.say(session, "waits")).message_id == waiting.message_id
+        assert counter.trips - before == 5 * 8
+        await scene.audit()
+        await database.close()
+    shutil.rmtree(folder)
+    await cluster.drop(name)
+
+
+@pytest.mark.feature("S14")
+async def test_a_busy_session_leaves_the_connections_to_the_others(opener: Open) -> None:
+    scene = await opener(max_size=4)
+    foreign = await opener(max_size=1)
+    hot = await scene.session()
+    others = [await scene.session() for _ in range(12)]
+    gates, pool = scene.database.gates, scene.database.pool
+
+    async def write(number: int) -> Reply:
+        async with gates.hold(hot.session_id):
+            return await scene.say(hot, f"hot-{number}")
+
+    async with rival_scene(foreign.database) as (elsewhere, rival):
+        await elsewhere.say(hot, "held")
+        writers = [asyncio.create_task(write(number)) for number in range(48)]
+        await rival.until_waiting()
+        # Complete, all of them, while the hot session's writers wait: with one connection, and outside of the pool.
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(scene.begun(other) for other in others))
+        assert not any(writer.done() for writer in writers)
+        assert pool.get_size() - pool.get_idle_size() == 1
+    replies = await asyncio.gather(*writers)
+    assert [reply.seq for reply in replies] == list(range(3, 51))
+    assert len(gates) == 0
+    await scene.audit()
+
+
+async def test_without_the_gate_a_busy_session_would_take_them_all(opener: Open) -> None:
+    """The control of the test above: it would notice."""
+    scene = await opener(max_size=4)
+    foreign = await opener(max_size=1)
+    hot = await scene.session()
+    async with rival_scene(foreign.database) as (elsewhere, rival):
+        await elsewhere.say(hot, "held")
+        writers = [asyncio.create_task(scene.say(hot, f"hot-{number}")) for number in range(8)]
+        await rival.until_waiting(4)
+        assert scene.database.pool.get_size() == 4
+        assert scene.database.pool.get_idle_size() == 0
+    await asyncio.gather(*writers)
+    await scene.audit()
+
+
+@pytest.mark.feature("S13", "S17")
+async def test_regression_02_a_message_is_committed_before_anything_else_is_done(opener: Open) -> None:
+    """The caller needs not, and could not, commit; another connection sees the message while the turn goes on."""
+    scene, elsewhere = await opener(), await opener()
+    session = await scene.session()
+    claim = await scene.begun(session, text="are you there?")
+    assert [message.content for message in await elsewhere.messages.tail(session.session_id, 10)] == ["are you there?"]
+    assert (await elsewhere.sessions.resolve("ada", str(session.session_id))).active_turn == claim.turn_id
+    await scene.end(claim, "yes")
+    assert [m.content for m in await elsewhere.messages.tail(session.session_id, 10)] == ["are you there?", "yes"]
+    assert await elsewhere.value("SELECT count(*) FROM messages") == 2
+
+
+@pytest.mark.feature("S06", "S13", "S14")
+async def test_regression_08_a_failed_statement_leaves_no_event_and_no_ghost(any_opener: Open) -> None:
+    scene = await any_opener(max_size=1)
+    session = await scene.session()
+    first = scene.plan("first")
+    await scene.say(session, "first", "first", plan=first)
+    await scene.end(scene.claim(session, first))
+    before = await scene.sessions.resolve("ada", str(session.session_id))
+    tables = ("sessions", "events", "commands", "messages", "queue", "turns", "steps", "command_numbers")
+
+    async def content() -> list[list[asyncpg.Record]]:
+        return [await scene.rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]
+
+    all_before = await content()
+    other = await scene.session()
+    for target in (session, other):
+        # The turn's id is new, the message's is not: the statement fails when most of it is done.
+        plan = msgspec.structs.replace(scene.plan("second"), message_id=first.message_id)
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await scene.say(target, "second", "second", plan=plan, n=1)
+    assert await scene.value("DELETE FROM sessions WHERE session_id = $1 RETURNING seq", other.session_id) == 0
+    assert await content() == all_before
+    # The one connection is back in the pool, and the command can be sent again: nothing of it was remembered.
+    assert scene.database.pool.get_idle_size() == 1
+    reply = await scene.say(session, "second", "second", n=1)
+    assert (reply.seq, reply.commit is not None) == (before.seq + 1, True)
+    await scene.audit()
+
+
+async def test_regression_34_no_connection_is_held_between_statements(opener: Open) -> None:
+    scene = await opener(max_size=2)
+    pool = scene.database.pool
+    claims = [await scene.begun(await scene.session()) for _ in range(6)]
+    # Six turns wait for their models, and eight writers for a gate that somebody holds.
+    hot = claims[0].session_id
+
+    async def write() -> None:
+        async with scene.database.gates.hold(hot):
+            await scene.turns.checkpoint(scene.worker, claims)
+
+    async with scene.database.gates.hold(hot):
+        writers = [asyncio.create_task(write()) for _ in range(8)]
+        await asyncio.sleep(0)
+        assert pool.get_idle_size() == pool.get_size() > 0
+        await asyncio.gather(*(scene.end(claim) for claim in claims))
+    await asyncio.gather(*writers)
+    assert pool.get_idle_size() == pool.get_size()
+    await scene.audit()
+
+
+async def test_regression_15_a_repeated_command_runs_once(any_scene: Scene) -> None:
+    session = await any_scene.session()
+    plan = any_scene.plan("run it")
+    first = await any_scene.say(session, "once", "run it", plan=plan)
+    during = await any_scene.say(session, "once", "run it")
+    await any_scene.end(any_scene.claim(session, plan))
+    after = await any_scene.say(session, "once", "run it")
+    assert first.commit is not None
+    assert (during.commit, after.commit) == (None, None)
+    told = {(reply.status, reply.seq, reply.message_id, reply.turn_id) for reply in (first, during, after)}
+    assert told == {("accepted", 1, plan.message_id, plan.turn_id)}
+    assert await any_scene.value("SELECT count(*) FROM turns") == 1
+    await any_scene.audit()
