@@ -50,6 +50,19 @@ def sources() -> Iterator[Path]:
         yield from sorted((ROOT / package).rglob("*.py"))
 
 
+def imported(node: ast.AST) -> set[str]:
+    """Return the top-level names of all modules that are imported at run time."""
+    match node:
+        case ast.Import():
+            return {alias.name.partition(".")[0] for alias in node.names}
+        case ast.ImportFrom(module=str(module)):
+            return {module.partition(".")[0]}
+        case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+            return set().union(*map(imported, node.orelse))
+        case _:
+            return set().union(*map(imported, ast.iter_child_nodes(node)))
+
+
 def lock_files() -> list[Path]:
     return sorted((ROOT / "requirements").glob("*.txt"))
 
@@ -84,19 +97,13 @@ def test_the_server_imports_only_what_its_users_install() -> None:
     """A package of the tests that slips into the server is missing at its users only."""
     known = set(sys.stdlib_module_names) | {*PACKAGES, "parley"}
     declared = names(project()["project"]["dependencies"])
-    missing = set()
-    for path in sources():
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules: list[str] = []
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                modules = [node.module]
-            tops = {module.partition(".")[0] for module in modules} - known
-            missing |= {
-                f"{path.relative_to(ROOT)}: {top}" for top in tops if DISTRIBUTIONS.get(top, top) not in declared
-            }
-    assert missing == set()
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {top}"
+        for path in sources()
+        for top in imported(ast.parse(path.read_text())) - known
+        if DISTRIBUTIONS.get(top, top) not in declared
+    }
+    assert undeclared == set()
 
 
 @pytest.mark.parametrize("lock", lock_files(), ids=lambda path: path.name)
