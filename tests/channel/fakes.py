@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from protocol.delta import utf16_len
 from protocol.envelope import Encoding, Envelope, decode_event
 from protocol.errors import ErrorCode, ParleyError
 from protocol.events import AgentInfo, Disconnect, MessageDelta
@@ -242,10 +243,8 @@ class Peer:
                 continue
             if delta.attempt > attempt:
                 text, attempt = "", delta.attempt
-            units = len(text.encode("utf-16-le")) // 2
-            assert delta.offset <= units, "no delta leaves a gap"
-            known = text.encode("utf-16-le")[: 2 * delta.offset].decode("utf-16-le")
-            text = known + delta.text if len(known + delta.text) > len(text) else text
+            assert delta.offset == utf16_len(text), "deltas leave no gap, and repeat nothing"
+            text += delta.text
         return text
 
 

@@ -291,6 +291,25 @@ async def test_regression_07_what_is_committed_during_the_replay_comes_after_it_
 
 
 @pytest.mark.feature("T02")
+@pytest.mark.parametrize("stored", [0, 3])
+@pytest.mark.parametrize("turns", range(12))
+async def test_regression_07_no_turn_of_the_loop_lies_between_replay_and_live(
+    desk: Desk, turns: int, stored: int
+) -> None:
+    desk.hub.delta(desk.session_id, delta(0, "a"))
+    for number in range(stored):
+        desk.store(body(number))
+    peer = desk.listen(0)
+    await settle(turns)
+    desk.hub.delta(desk.session_id, delta(1, "b"))
+    desk.commit(body(4))
+    desk.hub.delta(desk.session_id, delta(2, "c"))
+    await settle(30)
+    assert peer.seqs == list(range(1, stored + 2))
+    assert peer.text(MESSAGE) == "abc"
+
+
+@pytest.mark.feature("T02")
 async def test_regression_06_a_reconnect_with_a_cursor_repeats_nothing_and_loses_nothing(desk: Desk) -> None:
     # Ten events of one instant: only a number tells them apart.
     desk.store(*(body(number) for number in range(1, 11)))
