@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from protocol.errors import ParleyError
 from protocol.events import TurnOutcome
+from protocol.values import clean_text
 from server.agents.interface import Tool, ToolContext, UsageReport
 from server.agents.registry import Registry
 from server.agents.tools import ToolError
@@ -101,7 +102,7 @@ async def _execute(run: TurnRun, call: Call, tool: Tool) -> _Result:
         try:
             value = await tool.call(call.arguments, context)
         except ToolError as failure:
-            error = records.clean(failure.message)
+            error = clean_text(failure.message)
 
     began = engine.clock.monotonic()
     if not await run.interruptible(execute()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -38,7 +37,6 @@ from storage.turns import Call, Claim
 __all__ = [
     "agent_switched",
     "assistant_message",
-    "clean",
     "message_queued",
     "queue_changed",
     "step_limit",
@@ -53,14 +51,6 @@ __all__ = [
 ]
 
 _TITLE_CHARS: Final = 80
-_SURROGATES: Final = re.compile("[\ud800-\udfff]")
-
-
-def clean(text: str) -> str:
-    """The text without what PostgreSQL or UTF-8 cannot keep: NUL and lone surrogates become U+FFFD."""
-    if "\0" in text:
-        text = text.replace("\0", "\ufffd")
-    return text if text.isascii() else _SURROGATES.sub("\ufffd", text)
 
 
 def title_of(content: str) -> str:

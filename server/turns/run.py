@@ -21,6 +21,7 @@ from protocol.events import (
     TurnOutcome,
     Usage,
 )
+from protocol.values import clean_text
 from server.agents.interface import (
     Agent,
     AgentContext,
@@ -159,7 +160,7 @@ class TurnRun:
         except TimeoutError:
             heard.error = ErrorInfo(code="timeout", message=f"the agent took longer than {limit:g} s", retryable=True)
         except AgentError as error:
-            heard.error = ErrorInfo(code=error.code, message=records.clean(error.message), retryable=error.retryable)
+            heard.error = ErrorInfo(code=error.code, message=clean_text(error.message), retryable=error.retryable)
         except Exception as error:  # noqa: BLE001 - agents are other people's code
             # What an unexpected exception says may hold paths and secrets: it is for the log.
             _log.exception("agent_failed", agent=agent.definition.type)

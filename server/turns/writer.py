@@ -7,9 +7,9 @@ from uuid import UUID
 
 from protocol.delta import utf16_len
 from protocol.events import MessageDelta, Part
+from protocol.values import clean_text
 from server.agents.interface import AgentError, Reasoning, Text, ToolCallDelta
 from server.turns.outlet import Outlet
-from server.turns.records import clean
 from storage.ids import new_id
 from storage.turns import Claim
 
@@ -73,7 +73,7 @@ class MessageWriter:
         """Take a piece; False when the message is full and was cut off. Raises AgentError for output without sense."""
         if isinstance(output, ToolCallDelta):
             return self._write_call(output)
-        text = clean(output.text)
+        text = clean_text(output.text)
         if isinstance(output, Reasoning):
             kept = text[: self._reasoning_room]
             self._reasoning_room -= len(kept)
@@ -91,8 +91,8 @@ class MessageWriter:
                 raise AgentError("invalid_output", f"the first piece of call {output.index} does not name its tool")
             if len(self._calls) >= self._max_calls:
                 raise AgentError("too_many_calls", f"more than {self._max_calls} tool calls in one step")
-            call = self._calls[output.index] = _GrowingCall(new_id(), clean(output.name))
-        text = clean(output.arguments)
+            call = self._calls[output.index] = _GrowingCall(new_id(), clean_text(output.name))
+        text = clean_text(output.arguments)
         if len(text) > self._room:
             raise AgentError("message_too_long", "the arguments of the step's tool calls are too long")
         self._room -= len(text)
