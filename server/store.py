@@ -85,7 +85,8 @@ class Store:
         try:
             connection = await asyncpg.connect(**arguments, timeout=_CONNECT_TIMEOUT)
             found = connection.get_server_version()
-            self.version = f"{found.major}.{found.minor}"
+            # Since version 10 the second number is what used to be the third.
+            self.version = f"{found.major}.{found.micro}"
             try:
                 yield connection
             finally:

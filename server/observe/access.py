@@ -11,7 +11,7 @@ from aiohttp.web import BaseRequest, StreamResponse
 from protocol._override import override
 from server.observe.marks import marks
 
-__all__ = ["AccessLog"]
+__all__ = ["AccessLog", "log_left"]
 
 _log: Final = structlog.stdlib.get_logger("server.access")
 
@@ -35,3 +35,15 @@ class AccessLog(AbstractAccessLogger):
             remote=request.remote,
             **marks(request),
         )
+
+
+def log_left(request: BaseRequest, seconds: float) -> None:
+    """The line of a request whose client went away before the end, as every stream's does; aiohttp logs none then."""
+    _log.info(
+        "client left",
+        method=request.method,
+        path=request.rel_url.raw_path,
+        duration_ms=round(seconds * 1000, 1),
+        remote=request.remote,
+        **marks(request),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from typing import Final
@@ -12,6 +13,7 @@ from aiohttp.typedefs import Handler
 
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import ID_PATTERN
+from server.observe.access import log_left
 from server.observe.marks import REQUEST_ID, mark
 from server.rest.responses import problem_response
 
@@ -45,8 +47,13 @@ async def requests(request: web.Request, handler: Handler) -> web.StreamResponse
     request_id = given if _SANE_ID.search(given) else secrets.token_hex(8)
     structlog.contextvars.clear_contextvars()
     mark(request, REQUEST_ID, request_id)
+    now = asyncio.get_running_loop().time
+    began = now()
     try:
         return await handler(request)
+    except asyncio.CancelledError:
+        log_left(request, now() - began)
+        raise
     except ParleyError as error:
         return problem_response(error, request_id=request_id)
     except web.HTTPException as error:
