@@ -32,6 +32,8 @@ _SERVER_SETTINGS: Final = {
     # Statements are short and run often: compiling them, or planning them anew for each call, costs more than it gives.
     "jit": "off",
     "plan_cache_mode": "force_generic_plan",
+    # None of them is meant to read a table from end to end; but a plan made while a table is new, and kept, would.
+    "enable_seqscan": "off",
     "timezone": "UTC",
     # The statements wait for a session's lock and then go on with its newest row; at a stricter level, which a database
     # may have by default, that is an error.

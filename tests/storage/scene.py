@@ -266,10 +266,10 @@ class Rival:
 async def rival_scene(database: Database) -> AsyncIterator[tuple[Scene, Rival]]:
     """A scene whose statements all run in one transaction of one connection; it commits at the end of the block."""
     async with database.pool.acquire() as connection, connection.transaction():
-        yield Scene(_InTransaction(connection)), Rival(connection)
+        yield Scene(InTransaction(connection)), Rival(connection)
 
 
-class _InTransaction(Database):
+class InTransaction(Database):
     """A database that is one connection in a transaction."""
 
     def __init__(self, connection: Any) -> None:

@@ -135,7 +135,7 @@ CREATE TABLE steps (
     PRIMARY KEY (turn_id, step),
     CONSTRAINT steps_have_a_state CHECK (state IN ('running', 'tools', 'done'))
 ) WITH (fillfactor = 60);
-CREATE INDEX steps_not_done ON steps (worker_id) WHERE state <> 'done';
+CREATE INDEX steps_not_done ON steps (turn_id) WHERE state <> 'done';
 
 -- Calls of tools. Their arguments are the text that the agent wrote; their results are messages.
 CREATE TABLE tool_calls (

@@ -28,11 +28,14 @@ SELECT s.*, a.alias
 
 -- name: list_sessions
 -- An owner's sessions, the latest activity first, with how many there are in all. $1 owner, $2 limit, $3 offset, $4 only those not deleted.
-SELECT s.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id) AS alias, count(*) OVER () AS total
-  FROM sessions s
- WHERE s.owner = $1 AND (NOT $4 OR s.deleted_at IS NULL)
- ORDER BY s.last_activity DESC, s.session_id DESC
- LIMIT $2 OFFSET $3
+-- The alias and the count stand outside of the page, so that they are not asked for each session of the owner.
+SELECT page.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = page.session_id) AS alias,
+       (SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL)) AS total
+  FROM (SELECT * FROM sessions
+         WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL)
+         ORDER BY last_activity DESC, session_id DESC
+         LIMIT $2 OFFSET $3) AS page
+ ORDER BY page.last_activity DESC, page.session_id DESC
 
 -- name: count_sessions
 -- How many sessions an owner has: asked when the page is empty. $1 owner, $2 only those not deleted.

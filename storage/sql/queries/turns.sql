@@ -38,7 +38,7 @@ WITH s AS MATERIALIZED (
      ended_calls AS (
        UPDATE tool_calls SET state = 'done', failed = k.failed, finished_at = $7
          FROM fresh, unnest($25::uuid[], $26::boolean[]) AS k (call_id, failed)
-        WHERE tool_calls.call_id = k.call_id
+        WHERE tool_calls.turn_id = $2 AND tool_calls.step = $3 AND tool_calls.call_id = k.call_id
      ),
      new_events AS (
        INSERT INTO events (session_id, seq, event_type, created_at, body)
