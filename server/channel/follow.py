@@ -43,6 +43,7 @@ class Follower:
         self._reader = reader
         self._clock, self._settings, self._counters, self._tasks = context
         self._filling: set[Channel] = set()
+        self._looks: dict[UUID, None] = {}
         self._away = False
 
     async def run(self) -> None:
@@ -56,13 +57,13 @@ class Follower:
 
     async def poll(self) -> None:
         """Compare all heads with the log's once, and let be read what is missing."""
-        heard = [channel.session_id for channel in self._channels.values() if channel.subscribers]
-        for first in range(0, len(heard), _POLL_SESSIONS):
-            await self._compare(heard[first : first + _POLL_SESSIONS])
+        await self._compare_all([channel.session_id for channel in self._channels.values() if channel.subscribers])
 
     def look(self, session_id: UUID) -> None:
-        """Compare one session's head soon."""
-        self._tasks.run(self._compare([session_id]), "compare")
+        """Compare one session's head soon; all that are asked for in one turn of the loop share a statement."""
+        if not self._looks:
+            self._tasks.run(self._look(), "look")
+        self._looks[session_id] = None
 
     def fill(self, channel: Channel) -> None:
         """Read the events that a channel waits for."""
@@ -83,6 +84,14 @@ class Follower:
                     pause = min(2 * pause, self._settings.retry_longest)
         finally:
             self._filling.discard(channel)
+
+    async def _look(self) -> None:
+        asked, self._looks = list(self._looks), {}
+        await self._compare_all(asked)
+
+    async def _compare_all(self, session_ids: Sequence[UUID]) -> None:
+        for first in range(0, len(session_ids), _POLL_SESSIONS):
+            await self._compare(session_ids[first : first + _POLL_SESSIONS])
 
     async def _compare(self, session_ids: Sequence[UUID]) -> None:
         try:
