@@ -12,7 +12,9 @@ from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
+from aiohttp.http import HttpProcessingError
 
+from protocol._override import override
 from server.config import LogSettings
 from server.observe.redact import redact
 
@@ -40,6 +42,9 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    http = logging.getLogger("aiohttp.server")
+    if not any(isinstance(each, _Unreadable) for each in http.filters):
+        http.addFilter(_Unreadable())
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[
@@ -53,6 +58,21 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         # Loggers are module globals: a cached one would keep the first configuration for good.
         cache_logger_on_first_use=False,
     )
+
+
+class _Unreadable(logging.Filter):
+    """Makes one line, at `info`, of what aiohttp logs as an error with a traceback: somebody spoke no HTTP to us.
+
+    Every port that the world can reach gets such visitors, and their words are nothing to keep.
+    """
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args, record.exc_info = "unreadable request: %s", (type(error).__name__,), None
+            record.levelno, record.levelname = logging.INFO, "INFO"
+        return record.levelno >= logging.getLogger().level
 
 
 def _common() -> list[structlog.typing.Processor]:

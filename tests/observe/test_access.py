@@ -20,13 +20,17 @@ async def _hello(request: web.Request) -> web.Response:
     return web.Response(text="hello")
 
 
+async def serve(app: web.Application, aiohttp_client: AiohttpClient) -> Client:
+    server = TestServer(app)
+    await server.start_server(access_log=logging.getLogger("server.access"), access_log_class=AccessLog)
+    return cast("Client", await aiohttp_client(server))
+
+
 @pytest.fixture
 async def client(aiohttp_client: AiohttpClient, log: Log) -> Client:
     app = make_app()
     app.router.add_get("/hello", _hello)
-    server = TestServer(app)
-    await server.start_server(access_log=logging.getLogger("server.access"), access_log_class=AccessLog)
-    return cast("Client", await aiohttp_client(server))
+    return await serve(app, aiohttp_client)
 
 
 async def test_a_request_is_one_line(client: Client, log: Log) -> None:
@@ -64,3 +68,29 @@ async def test_regression_40_a_request_that_cannot_be_read_is_not_quoted_with_it
     await client.close()
     assert b" 400 " in answer.splitlines()[0]
     assert ADA not in log.text
+    (line,) = [line for line in log.lines if line["logger"] == "aiohttp.server"]
+    assert (line["level"], line["event"]) == ("info", "unreadable request: BadStatusLine")
+
+
+async def test_a_stream_that_its_client_leaves_has_a_line_too(aiohttp_client: AiohttpClient, log: Log) -> None:
+    left = asyncio.Event()
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"first")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+        return response
+
+    app = make_app(tokens=False)
+    app.router.add_get("/stream", stream)
+    client = await serve(app, aiohttp_client)
+    async with client.get("/stream?after=1") as response:
+        await response.content.readany()
+    await client.close()
+    await left.wait()
+    (line,) = [line for line in log.lines if line["logger"] == "server.access"]
+    assert (line["event"], line["path"], line["user_id"]) == ("client left", "/stream", "local")
