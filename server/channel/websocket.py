@@ -114,12 +114,6 @@ class _WebSocketConnection(Connection):
         self._closer: asyncio.Task[None] | None = None
 
     @override
-    def write(self, data: bytes) -> None:
-        """Hand over whole frames; none after a close frame (RFC 6455, section 5.5.1), the framework's own included."""
-        if not self._socket.closed:
-            super().write(data)
-
-    @override
     def close(self, code: ErrorCode, farewell: Disconnect) -> None:
         """Begin the closing handshake; `receive` of the reader ends with it."""
         if self._closer is None:

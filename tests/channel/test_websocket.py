@@ -238,11 +238,7 @@ class RawSocket:
 
     @staticmethod
     def _whole(data: bytes) -> list[dict[str, Any]]:
-        try:
-            messages = ws_messages(data)
-        except (AssertionError, IndexError):
-            return []
-        return [msgspec.json.decode(payload) for opcode, payload in messages if opcode == 1]
+        return [msgspec.json.decode(payload) for opcode, payload in _frames(data) if opcode == 1]
 
 
 async def raw_websocket(server: RunningServer, session: str) -> RawSocket:
@@ -300,3 +296,11 @@ async def test_a_reader_that_stops_for_good_is_cut_with_a_code(make_server: Make
     async with asyncio.timeout(PATIENCE):
         await server.services.hub._admission.emptied()
     stopped.writer.close()
+
+
+def _frames(data: bytes) -> list[tuple[int, bytes]]:
+    """The frames, or none while the last of them is not whole."""
+    try:
+        return ws_messages(data)
+    except (AssertionError, IndexError):
+        return []
