@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from protocol.client import connect
-from server.cli.transcript import Transcript
+from protocol.client import Client, Received, connect
 from tests.cli.support import Process, parley, start
 from tests.support.database import Cluster
 from tests.support.server import MakeServer, RunningServer
@@ -42,6 +41,33 @@ async def test_serve_says_where_it_is_and_stops_in_order(config: str, database_u
             assert response.status == 200
         process.process.terminate()
         assert await process.end() == (0, "", "")
+
+
+@pytest.mark.feature("S18", "S10")
+async def test_serve_needs_nothing_but_a_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "parley.toml").write_text(FAST)
+    async with start("serve", "--port", "0", "--data-dir", str(data), cwd=tmp_path) as process:
+        address = await address_of(process)
+        database = await process.line("database")
+        assert "embedded PostgreSQL 18" in database
+        assert str(data) in database
+        async with connect(address) as client:
+            await client.say("hello")
+            events = [event.event_type async for event in until(client, "task_completed")]
+        assert events.count("message_created") == 2
+        process.process.terminate()
+        code, _, errors = await process.end()
+        assert (code, errors) == (0, "")
+    assert await parley("migrate", "--check", "--data-dir", str(data)) == (0, "nothing to do\n", "")
+
+
+async def until(client: Client, event_type: str) -> AsyncIterator[Received]:
+    async for event in client:
+        yield event
+        if event.event_type == event_type:
+            return
 
 
 async def test_a_second_server_on_the_port_is_told_so(config: str, server: RunningServer, database_url: str) -> None:
@@ -140,19 +166,3 @@ async def test_tail_tells_why_it_cannot_go_on(server: RunningServer, transport: 
     assert (code, out) == (1, "")
     assert errors.startswith("parley: ")
     assert "404" in errors or "there is no session 'nobody'" in errors
-
-
-async def test_a_transcript_grows_with_the_messages(server: RunningServer) -> None:
-    out, notes = io.StringIO(), io.StringIO()
-    transcript = Transcript(out, notes)
-    session = await server.create_session()
-    async with connect(server.url, session) as client:
-        await client.say("hello \x1b[31mred")
-        async for event in client:
-            transcript.show(event, client)
-            if event.event_type == "task_completed":
-                break
-    (asked, answered) = (message["content"] for message in await server.history(session))
-    assert asked == "hello \x1b[31mred"
-    assert out.getvalue() == f"user> hello [31mred\noffline> {answered}\n"
-    assert notes.getvalue().startswith("-- connected over WebSocket at ")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -254,21 +255,17 @@ def test_regression_27_pauses_grow_and_never_shrink_below_the_advice() -> None:
     assert len(draws) > 40
 
 
-async def test_unknown_events_are_passed_on_without_a_payload(unused_tcp_port: int) -> None:
-    session = UUID(int=1)
-    frames: list[dict[str, Any]] = [
-        {"event_type": "from_the_future", "payload": {"x": 1}, "seq": 1, "cursor": "e.1"},
-        {"event_type": "from_the_future", "payload": {"x": 1}, "seq": 1, "cursor": "e.1"},
-        {"event_type": "sync", "payload": {"from": "e.0", "through": "e.1"}},
-    ]
+@asynccontextmanager
+async def scripted(frames: list[dict[str, Any]]) -> AsyncIterator[tuple[str, list[str]]]:
+    """A server that says these frames over NDJSON and then nothing; its address, and the `after` of each connection."""
+    opened: list[str] = []
 
     async def events(request: web.Request) -> web.StreamResponse:
+        opened.append(request.query.get("after", ""))
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
-        for frame in [_connected(session), *frames]:
-            line = web.json_response({"session_id": str(session), "timestamp": "2026-01-02T03:04:05.678Z"} | frame).body
-            assert isinstance(line, bytes)
-            await response.write(line + b"\n")
+        for frame in frames:
+            await response.write(msgspec.json.encode(ENVELOPE | frame) + b"\n")
         await asyncio.Event().wait()
         return response
 
@@ -276,21 +273,82 @@ async def test_unknown_events_are_passed_on_without_a_payload(unused_tcp_port: i
     app.router.add_get("/sessions/{session}/events", events)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
     try:
-        async with connect(f"http://127.0.0.1:{unused_tcp_port}", "x", transport="ndjson") as client:
-            seen = await until(client, "sync")
+        yield f"http://127.0.0.1:{site.port}", opened
     finally:
         await runner.cleanup()
+
+
+async def test_unknown_events_are_passed_on_and_repeated_ones_are_not() -> None:
+    future = {"event_type": "from_the_future", "payload": {"x": 1}, "seq": 1, "cursor": "e.1"}
+    sync = {"event_type": "sync", "payload": {"from": "e.0", "through": "e.1"}}
+    async with (
+        scripted([_connected(), future, future, sync]) as (url, _),
+        connect(url, "x", transport="ndjson") as client,
+    ):
+        seen = await until(client, "sync")
     assert [event.event_type for event in seen] == ["connected", "from_the_future", "sync"]
     assert seen[1].payload is None
     assert isinstance(seen[2].payload, Sync)
 
 
-def _connected(session: UUID) -> dict[str, Any]:
-    moment = "2026-01-02T03:04:05.678Z"
+@pytest.mark.feature("T03")
+async def test_silence_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("protocol.client._GRACE", 0.0)
+    event = {"event_type": "from_the_future", "payload": {}, "seq": 7, "cursor": "e.7"}
+    async with (
+        scripted([_connected(heartbeat_ms=20), event]) as (url, opened),
+        connect(url, "x", transport="ndjson", after="e.3") as client,
+    ):
+        await until(client, "connected", 2)
+    assert opened[:2] == ["e.3", "e.7"]
+
+
+async def test_a_snapshot_moves_the_cursor() -> None:
+    resync = {"event_type": "resync_required", "payload": {"reason": "epoch_changed", "cursor": "f.9"}}
+    first = {"event_type": "from_the_future", "payload": {}, "seq": 10, "cursor": "f.10"}
+    async with (
+        scripted([_connected(), resync, first]) as (url, _),
+        connect(url, "x", transport="ndjson", after="e.50") as client,
+    ):
+        await until(client, "resync_required")
+        assert client.cursor == "f.9"
+        await until(client, "from_the_future")
+        assert client.cursor == "f.10"
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+async def test_a_command_outlives_a_database_that_is_away(
+    server: RunningServer, transport: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, refused = server.services.db, asyncio.Event()
+    translated = db._translated
+
+    def notice(error: Exception) -> Exception:
+        refused.set()
+        return translated(error)
+
+    async with connect(server.url, transport=transport) as client:
+        await until(client, "sync")
+        monkeypatch.setattr(db, "_translated", notice)
+        await db.close()
+        saying = asyncio.create_task(client.say("hello"))
+        await refused.wait()
+        await db.open(server.services.store.address)
+        assert (await saying).status == "accepted"
+        events = await until(client, "task_completed")
+    assert [event.event_type for event in events].count("message_created") == 2
+
+
+ENVELOPE = {"session_id": str(UUID(int=1)), "timestamp": "2026-01-02T03:04:05.678Z"}
+
+
+def _connected(heartbeat_ms: int = 15_000) -> dict[str, Any]:
+    session, moment = ENVELOPE["session_id"], ENVELOPE["timestamp"]
     about = {
-        "session_id": str(session),
+        "session_id": session,
         "current_agent": "a",
         "is_active": True,
         "message_count": 0,
@@ -302,8 +360,8 @@ def _connected(session: UUID) -> dict[str, Any]:
         "cursor": "e.0",
         "session": about,
         "limits": {"max_command_bytes": 1, "max_nesting": 1},
-        "heartbeat_interval_ms": 15000,
-        "agent": {"type": "a", "agent_id": str(session), "name": "A"},
+        "heartbeat_interval_ms": heartbeat_ms,
+        "agent": {"type": "a", "agent_id": session, "name": "A"},
         "clients": [],
         "server_version": "1",
     }

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from protocol.errors import ParleyError
+from server.app import LIFECYCLE
 from server.config import AuthSettings, DatabaseSettings, TokenSettings
 from server.services import Phase
 from server.store import Store, StoreError
@@ -65,6 +66,21 @@ async def test_a_database_that_cannot_be_used_is_no_reason_to_wait(database_url:
     nowhere = database_url.replace("parley_test_", "parley_nowhere_")
     with pytest.raises(StoreError, match="does not exist"):
         await start_server(nowhere)
+
+
+async def test_a_database_that_comes_back_unusable_is_a_failure(database_url: str, unused_tcp_port: int) -> None:
+    clock = ManualClock()
+    server = await start_server(f"postgresql://nobody@127.0.0.1:{unused_tcp_port}/x", clock=clock)
+    failures: list[Exception] = []
+    try:
+        server._runner.app[LIFECYCLE].on_failure = failures.append
+        nowhere = database_url.replace("parley_test_", "parley_nowhere_")
+        server.services.store = Store(DatabaseSettings(url=nowhere))
+        while not failures:
+            await clock.advance(1)
+    finally:
+        await server.stop()
+    assert isinstance(failures[0], StoreError)
 
 
 async def test_health_and_readiness_need_no_token_and_all_else_does(make_server: MakeServer) -> None:
