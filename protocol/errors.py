@@ -38,6 +38,8 @@ class ErrorCode(Enum):
     NO_ACTIVE_TURN = ("no_active_turn", 409, None, "No turn is running")
     ALREADY_RESOLVED = ("already_resolved", 409, None, "Someone else was first")
     QUEUE_FULL = ("queue_full", 429, None, "Too many messages are waiting")
+    # HTTP's word for it, RFC 4918, section 11.4: no failure of its own, and it may be sent again as it is.
+    NOT_TRIED = ("not_tried", 424, None, "An earlier command of the same request was refused")
     # Who is asking, and from where.
     HOST_REFUSED = ("host_refused", 403, None, "The Host header is not one of this server's names")
     ORIGIN_REFUSED = ("origin_refused", 403, None, "The Origin may not use this server")

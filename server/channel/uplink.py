@@ -20,7 +20,7 @@ from msgspec import Struct
 from protocol.codec import decode_command, decode_commands
 from protocol.commands import Command
 from protocol.envelope import Encoding
-from protocol.errors import PROBLEM_TYPE_PREFIX, ErrorCode, ParleyError
+from protocol.errors import ErrorCode, ParleyError
 from protocol.events import Ack
 from server.auth import client_id as client_id_of
 from server.auth import principal_of
@@ -40,8 +40,9 @@ _ENCODINGS: Final[dict[str, Encoding]] = {
     "application/vnd.msgpack": "msgpack",
 }
 
-#: HTTP's word for "not tried, because another one failed" (RFC 4918, section 11.4); it is no failure of its own.
-_NOT_TRIED: Final = 424
+_NOT_TRIED: Final = ParleyError(
+    ErrorCode.NOT_TRIED, "the commands of a request are handled in order, up to the first that is refused"
+)
 
 
 class CommandResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,25 +84,19 @@ async def _handle_all(
     results: list[CommandResult] = []
     for item in items:
         if results and results[-1].error is not None:
-            results.append(CommandResult(status=_NOT_TRIED, error=_not_tried()))
+            results.append(_refused(_NOT_TRIED))
             continue
         try:
             if isinstance(item, ParleyError):
                 raise item
             results.append(CommandResult(status=200, ack=await carry_out(services, session, item, origin)))
         except ParleyError as error:
-            results.append(CommandResult(status=error.code.status, error=error.to_problem()))
+            results.append(_refused(error))
     return results
 
 
-def _not_tried() -> dict[str, Any]:
-    return {
-        "type": PROBLEM_TYPE_PREFIX + "not_tried",
-        "title": "An earlier command of the request was refused",
-        "status": _NOT_TRIED,
-        "detail": "the commands of a request are handled in order, up to the first that is refused",
-        "code": "not_tried",
-    }
+def _refused(error: ParleyError) -> CommandResult:
+    return CommandResult(status=error.code.status, error=error.to_problem())
 
 
 def _encoding(request: web.Request) -> Encoding:

@@ -176,6 +176,8 @@ class Engine:
         advanced = await self.persist(once)
         if advanced.commit is None:
             self.outlet.wake(claim.session_id)
+            if closes is not None:
+                self.outlet.close_message(claim.session_id, closes)
         return advanced
 
     async def persist(self, action: Callable[[], Awaitable[_T]]) -> _T:

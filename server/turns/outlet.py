@@ -23,5 +23,8 @@ class Outlet(Protocol):
     def transient(self, session_id: UUID, event_type: str, payload: Payload) -> None:
         """Show something that is true only now."""
 
+    def close_message(self, session_id: UUID, message_id: UUID) -> None:
+        """A message that was being written goes on elsewhere, or its end is not at hand: forget its text."""
+
     def wake(self, session_id: UUID) -> None:
         """Something was committed whose events are not at hand: read the log."""

@@ -85,6 +85,7 @@ class TurnRun:
                 self.cancelling = self.cancelling or self.claim.cancel_requested
         except LostClaimError:
             _log.info("turn_lost", step=self.claim.step, attempt=self.claim.attempt)
+            self.engine.outlet.close_message(self.claim.session_id, self.claim.message_id)
         finally:
             self.status("idle")
 

@@ -32,6 +32,7 @@ class Recorder:
         self.shown: list[StoredEvent | MessageDelta] = []
         self.statuses: list[str] = []
         self.woken: list[UUID] = []
+        self.closed: list[UUID] = []
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -45,6 +46,9 @@ class Recorder:
 
     def transient(self, session_id: UUID, event_type: str, payload: Payload) -> None:
         self.statuses.append(payload.status)  # type: ignore[attr-defined]
+
+    def close_message(self, session_id: UUID, message_id: UUID) -> None:
+        self.closed.append(message_id)
 
     def wake(self, session_id: UUID) -> None:
         self.woken.append(session_id)
