@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import asyncpg.pool
@@ -17,15 +18,19 @@ from storage.queries import sql
 __all__ = ["Database", "is_outage"]
 
 #: What the database says when it is away, not when we are wrong: lost connections (08), no resources such as disk or
-#: connection slots (53), operator intervention such as a shutdown (57), system errors (58).
+#: connection slots (53), operator intervention such as a shutdown (57), system errors (58). And what asyncpg says when
+#: a connection breaks between preparing a statement and running it.
 _OUTAGES: Final = (
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.PostgresSystemError,
+    asyncpg.InternalClientError,
     OSError,
 )
 _RETRY_AFTER: Final = 1.0
+
+_Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _SERVER_SETTINGS: Final = {
     "application_name": "parley",
@@ -114,19 +119,13 @@ class Database:
 
     async def fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
         """Run the named statement; all its rows."""
-        try:
-            async with self.pool.acquire(timeout=self._timeout) as connection:
-                return await connection.fetch(sql(name), *arguments)
-        except Exception as error:
-            raise self._translated(error) from error
+        async with self._borrowed() as connection:
+            return await connection.fetch(sql(name), *arguments)
 
     async def fetchrow(self, name: str, *arguments: object) -> asyncpg.Record | None:
         """Run the named statement; its first row or None."""
-        try:
-            async with self.pool.acquire(timeout=self._timeout) as connection:
-                return await connection.fetchrow(sql(name), *arguments)
-        except Exception as error:
-            raise self._translated(error) from error
+        async with self._borrowed() as connection:
+            return await connection.fetchrow(sql(name), *arguments)
 
     async def execute(self, name: str, *arguments: object) -> None:
         """Run the named statement for its effect."""
@@ -137,17 +136,24 @@ class Database:
 
         Each statement sees what was committed before it began, also while an earlier one waited for a lock.
         """
-        try:
-            async with self.pool.acquire(timeout=self._timeout) as connection, connection.transaction():
-                return [await connection.fetchrow(sql(name), *arguments) for name, *arguments in statements]
-        except Exception as error:
-            raise self._translated(error) from error
+        async with self._borrowed() as connection, connection.transaction():
+            return [await connection.fetchrow(sql(name), *arguments) for name, *arguments in statements]
 
     async def ping(self, timeout: float = 2) -> None:
-        """One trip to the database; raises UNAVAILABLE when it does not answer in `timeout` seconds."""
+        """One trip to the database; UNAVAILABLE when no connection or then no answer comes within `timeout` seconds."""
+        async with self._borrowed(timeout) as connection:
+            await connection.fetchval("SELECT 1", timeout=timeout)
+
+    @asynccontextmanager
+    async def _borrowed(self, timeout: float | None = None) -> AsyncIterator[_Borrowed]:
         try:
-            async with asyncio.timeout(timeout), self.pool.acquire(timeout=timeout) as connection:
-                await connection.fetchval("SELECT 1")
+            async with self.pool.acquire(timeout=timeout or self._timeout) as connection:
+                try:
+                    yield connection
+                except asyncpg.InternalClientError:
+                    # Nothing resets a connection on its way back, so one that is out of step must not go there.
+                    connection.terminate()
+                    raise
         except Exception as error:
             raise self._translated(error) from error
 

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import asyncpg.pool
 
 from storage.commands import CommandHead, Commands, Reply, TurnPlan
 from storage.ids import new_id
@@ -207,9 +208,10 @@ class Scene:
         async with self.database.pool.acquire() as connection:
             return await connection.fetchval(query, *arguments)
 
-    async def audit(self) -> None:
-        """All tables agree about every session; nothing is there twice, and nothing by half."""
-        for session in await self.rows("SELECT * FROM sessions"):
+    async def audit(self, only: Session | None = None) -> None:
+        """All tables agree about every session, or one; nothing is there twice, and nothing by half."""
+        wanted = only.session_id if only is not None else None
+        for session in await self.rows("SELECT * FROM sessions WHERE $1::uuid IS NULL OR session_id = $1", wanted):
             await self._audit(session)
         assert await self.rows("SELECT session_id FROM events EXCEPT SELECT session_id FROM sessions") == []
 
@@ -246,10 +248,13 @@ class Scene:
         assert len(turns) == sum(row["role"] == "user" for row in messages)
 
 
+Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
 class Rival:
     """Another process at work: a transaction of the product's own statements that commits when the test says so."""
 
-    def __init__(self, connection: asyncpg.Connection) -> None:
+    def __init__(self, connection: Borrowed) -> None:
         self.connection = connection
 
     async def until_waiting(self, count: int = 1) -> None:

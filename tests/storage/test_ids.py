@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
 
 from protocol.ids import RANDOM_BITS
-from storage import ids
 from storage.ids import IdSource, new_epoch, new_id
 from tests.storage.scene import Scene
 
 
 def _set_clock(monkeypatch: pytest.MonkeyPatch, milliseconds: Iterator[int]) -> None:
-    monkeypatch.setattr(ids.time, "time_ns", lambda: next(milliseconds) * 1_000_000)
+    monkeypatch.setattr(time, "time_ns", lambda: next(milliseconds) * 1_000_000)
 
 
 def test_a_burst_is_unique_and_in_order() -> None:

@@ -43,12 +43,14 @@ def test_the_rooms_say_what_they_are() -> None:
 
 @pytest.mark.feature("S15")
 def test_regression_03_history_is_appended_never_rewritten() -> None:
-    rewriting = re.compile(r"\b(UPDATE|DELETE\s+FROM|TRUNCATE|MERGE\s+INTO)\s+(?:ONLY\s+)?(events|messages)\b", re.I)
+    rewriting = re.compile(
+        r"\b(UPDATE|DELETE\s+FROM|TRUNCATE|MERGE\s+INTO)\s+(?:ONLY\s+)?(events|messages)\b", re.IGNORECASE
+    )
     found = {query.name: rewriting.findall(query.text) for query in queries().values()}
     assert {name: hits for name, hits in found.items() if hits and name != ERASURE} == {}
     assert {verb.split()[0].upper() for verb, _ in found[ERASURE]} == {"DELETE"}
     # Nor by an upsert.
-    upserts = re.compile(r"INSERT\s+INTO\s+(\w+)(?:(?!INSERT\s+INTO).)*?ON\s+CONFLICT", re.I | re.S)
+    upserts = re.compile(r"INSERT\s+INTO\s+(\w+)(?:(?!INSERT\s+INTO).)*?ON\s+CONFLICT", re.IGNORECASE | re.DOTALL)
     written = {table for query in queries().values() for table in upserts.findall(query.text)}
     assert written == {"commands", "command_numbers", "workers"}
 
@@ -125,7 +127,8 @@ INSERT INTO command_numbers SELECT session_id, 'c', 1 FROM sessions;
 INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, state, created_at)
 SELECT gen_random_uuid(), session_id, gen_random_uuid(), 'coder', 'completed', now() FROM sessions;
 INSERT INTO steps (turn_id, step, session_id, message_id, state, worker_id, created_at)
-SELECT turn_id, 1, session_id, gen_random_uuid(), CASE WHEN random() < 0.01 THEN 'running' ELSE 'done' END, session_id, now()
+SELECT turn_id, 1, session_id, gen_random_uuid(), CASE WHEN random() < 0.01 THEN 'running' ELSE 'done' END,
+       turn_id, now()
   FROM turns;
 INSERT INTO tool_calls (call_id, session_id, turn_id, step, ordinal, name, arguments, executor, state, created_at)
 SELECT gen_random_uuid(), session_id, turn_id, 1, 1, 't', '{}', 'server', 'done', now() FROM turns;

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-import shutil
-import tempfile
 from collections import defaultdict
 from contextlib import AbstractAsyncContextManager, nullcontext
-from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
 
@@ -20,11 +17,11 @@ from protocol.errors import ErrorCode, ParleyError
 from storage.commands import Reply, TurnPlan
 from storage.commits import Committed
 from storage.log import StoredEvent
-from storage.pool import Database
 from storage.sessions import Session
 from storage.turns import Advance, Started
 from tests.storage.conftest import Open
 from tests.storage.scene import AGENT, PATIENCE, Scene, rival_scene
+from tests.storage.wire import wire_to
 from tests.support.database import Cluster
 
 CALLERS = 64
@@ -129,62 +126,22 @@ async def test_64_callers_with_repeats_and_conflicts(any_opener: Open, gated: bo
     assert len(scene.database.gates) == 0
 
 
-class TripCounter:
-    """Stands between a client and PostgreSQL's socket and counts the requests for an answer that pass.
-
-    A client waits for an answer after `Sync` (extended protocol) or `Query` (simple protocol), and nothing else here.
-    """
-
-    def __init__(self, target: str) -> None:
-        self._target = target
-        self.trips = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await asyncio.open_unix_connection(self._target)
-
-        async def answers() -> None:
-            while data := await back.read(1 << 16):
-                writer.write(data)
-            writer.close()
-
-        relay = asyncio.create_task(answers())
-        try:
-            # The start-up message has no type byte.
-            size = await reader.readexactly(4)
-            forth.write(size + await reader.readexactly(int.from_bytes(size) - 4))
-            while True:
-                head = await reader.readexactly(5)
-                self.trips += head[:1] in (b"S", b"Q")
-                forth.write(head + await reader.readexactly(int.from_bytes(head[1:]) - 4))
-        except asyncio.IncompleteReadError:
-            pass
-        finally:
-            forth.close()
-            await relay
-
-
-async def test_a_command_is_one_round_trip(cluster: Cluster, tmp_path: Path) -> None:
-    name = await cluster.create()
-    arguments = cluster.connect_args(name)
-    counter = TripCounter(f"{arguments['host']}/.s.PGSQL.{arguments.get('port', 5432)}")
-    folder = Path(tempfile.mkdtemp())
-    database = Database(max_size=1)
-    async with await asyncio.start_unix_server(counter.serve, folder / ".s.PGSQL.5432"):
-        await database.open({**arguments, "host": str(folder), "port": 5432})
-        scene = Scene(database)
+async def test_a_command_is_one_round_trip(cluster: Cluster) -> None:
+    async with wire_to(cluster) as wire:
+        scene = Scene(await wire.open(max_size=1))
         session = await scene.session()
         claim = await scene.begun(session)
         turn_id = claim.turn_id
         waiting = await scene.say(session, "waits")
         assert waiting.message_id is not None
-        # Each statement is prepared, by a command that is repeated below.
+        # Each statement is prepared once, here.
         await scene.cancel(session, "cancel", turn_id)
         await scene.switch(session, "switch", (AGENT, "coder"))
         await scene.reorder(session, "reorder", [waiting.message_id])
         await scene.remove(session, "remove", waiting.message_id)
         await scene.turns.advance(claim, Advance(step_state="running"), scene.now())
 
-        before = counter.trips
+        before = wire.trips
         for number in range(5):
             added = await scene.say(session, f"new-{number}")
             assert added.message_id is not None
@@ -193,18 +150,16 @@ async def test_a_command_is_one_round_trip(cluster: Cluster, tmp_path: Path) -> 
             await scene.reorder(session, f"reorder-{number}", [added.message_id])
             await scene.remove(session, f"remove-{number}", added.message_id)
             await scene.turns.advance(claim, Advance(step_state="running"), scene.now())
+            # Repeats too.
             assert (await scene.say(session, "first")).turn_id == turn_id
             assert (await scene.say(session, "waits")).message_id == waiting.message_id
-        assert counter.trips - before == 5 * 8
+        assert wire.trips - before == 5 * 8
         await scene.audit()
-        await database.close()
-    shutil.rmtree(folder)
-    await cluster.drop(name)
 
 
 @pytest.mark.feature("S14")
 async def test_a_busy_session_leaves_the_connections_to_the_others(opener: Open) -> None:
-    scene = await opener(max_size=4)
+    scene: Scene = await opener(max_size=4)
     foreign = await opener(max_size=1)
     hot = await scene.session()
     others = [await scene.session() for _ in range(12)]
@@ -231,7 +186,7 @@ async def test_a_busy_session_leaves_the_connections_to_the_others(opener: Open)
 
 async def test_without_the_gate_a_busy_session_would_take_them_all(opener: Open) -> None:
     """The control of the test above: it would notice."""
-    scene = await opener(max_size=4)
+    scene: Scene = await opener(max_size=4)
     foreign = await opener(max_size=1)
     hot = await scene.session()
     async with rival_scene(foreign.database) as (elsewhere, rival):

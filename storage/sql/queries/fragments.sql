@@ -9,13 +9,13 @@ SELECT session_id, epoch, seq, active_turn, queued, current_agent
 
 -- name: numbered
 -- The client's own number of this command: one more than its last, or 1. No row means out of order, or no number.
--- A command that is going to be refused for its id must not use the number up. $3 client, $4 number, $5 command, $6 body hash.
+-- Neither does a repeat have one, or a conflict: only what takes effect uses a number up. $3 client, $4 number, $5 command.
 INSERT INTO command_numbers (session_id, client_id, n)
 SELECT v.session_id, $3::text, $4::bigint
   FROM v
  WHERE v.refusal IS NULL AND $4::bigint IS NOT NULL
    AND ($4 = 1 OR EXISTS (SELECT FROM command_numbers k WHERE k.session_id = v.session_id AND k.client_id = $3))
-   AND NOT EXISTS (SELECT FROM commands k WHERE k.session_id = v.session_id AND k.command_id = $5 AND k.body_hash <> $6)
+   AND NOT EXISTS (SELECT FROM commands k WHERE k.session_id = v.session_id AND k.command_id = $5)
     ON CONFLICT (session_id, client_id) DO UPDATE SET n = EXCLUDED.n WHERE command_numbers.n = EXCLUDED.n - 1
 RETURNING n
 
@@ -26,7 +26,9 @@ RETURNING n
 INSERT INTO commands (session_id, command_id, body_hash, first_seq, status, message_id, turn_id, client_id, user_id, created_at)
 SELECT v.session_id, $5, $6, v.seq + 1, v.status, v.message_id, v.turn_id, $3, $7, $8
   FROM v
- WHERE v.refusal IS NULL AND ($4::bigint IS NULL OR EXISTS (SELECT FROM numbered))
+ WHERE v.refusal IS NULL
+   AND ($4::bigint IS NULL OR EXISTS (SELECT FROM numbered)
+        OR EXISTS (SELECT FROM commands k WHERE k.session_id = v.session_id AND k.command_id = $5))
     ON CONFLICT (session_id, command_id) DO UPDATE SET command_id = EXCLUDED.command_id
 RETURNING body_hash, first_seq, status, message_id, turn_id
 
