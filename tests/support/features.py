@@ -139,18 +139,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Collect everything, deselect nothing and run nothing when only the table is asked for."""
+    """Deselect nothing when the table is asked for."""
     config.stash[_COVERAGE] = _Coverage()
     if config.getoption("features"):
-        config.option.collectonly = True
         config.option.markexpr = ""
-        config.option.verbose = min(config.option.verbose, -2)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Note each test's rows before anything is deselected; refuse ids that are no rows."""
     config.stash[_COVERAGE].add(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run nothing when only the table is asked for, unless the collection itself failed."""
+    return True if session.config.getoption("features") and not session.testsfailed else None
 
 
 @pytest.hookimpl(trylast=True)
