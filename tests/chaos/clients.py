@@ -59,13 +59,21 @@ class Follower:
             before = self.view.connections
             try:
                 await self._connect(url)
+            except aiohttp.ClientResponseError as refusal:
+                # The database is away; the readiness probe tells when it is back.
+                if refusal.status != 503:
+                    raise
+                with contextlib.suppress(*LOST):  # killed meanwhile
+                    await self._server.ready()
             except LOST:
-                failures = 0 if self.view.connections > before else failures + 1
+                failures += 1
             finally:
                 self.view.lost()
                 self._drop()
+            if self.view.connections > before:
+                failures = 0
+                self.drops += 1
             assert failures < _MOST_FAILURES, f"{self.view.name} cannot connect to a server that is up"
-            self.drops += 1
 
     async def once(self) -> None:
         """Follow the session up to the end of the replay."""
@@ -139,7 +147,8 @@ class Follower:
         if event_type == "connected":
             self._opened.set()
         elif event_type in {"ack", "command_error"}:
-            answer = self._waiting.get(payload.get("id", ""))
+            assert "id" in payload, f"a command was not understood: {payload}"
+            answer = self._waiting.get(payload["id"])
             if answer is not None and not answer.done():
                 answer.set_result(payload)
 

@@ -27,7 +27,7 @@ from storage.embedded.child import SHIM
 from storage.embedded.places import Places
 from tests.storage.embedded.processes import Watched, tree
 
-__all__ = ["LOST", "Part", "ServerProcess", "Watched", "serving"]
+__all__ = ["LOST", "Part", "ServerProcess", "Watched", "command_line", "serving", "tree"]
 
 Part = Literal["server", "tree", "postmaster", "backend"]
 
@@ -182,7 +182,7 @@ class ServerProcess:
     @staticmethod
     def _backends(pids: list[int]) -> list[int]:
         """Those that serve a connection, or all when none does."""
-        return [pid for pid in pids if b"postgres: parley parley" in _command_line(pid)] or pids
+        return [pid for pid in pids if b"postgres: parley parley" in command_line(pid)] or pids
 
     # --- looking
 
@@ -190,7 +190,7 @@ class ServerProcess:
         """The servers that were started on the data directory."""
         name = os.fsencode(self.data_dir)
         pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
-        return sorted(pid for pid in pids if pid != os.getpid() and name in _command_line(pid))
+        return sorted(pid for pid in pids if pid != os.getpid() and name in command_line(pid))
 
     def unowned(self) -> bool:
         """Whether no process holds the data directory: each of a server's or a database's would keep a lock."""
@@ -263,7 +263,8 @@ def _program(pid: int) -> str:
     return ""
 
 
-def _command_line(pid: int) -> bytes:
+def command_line(pid: int) -> bytes:
+    """Its command line, with NULs between the words; a process of PostgreSQL says here what it is for."""
     with contextlib.suppress(OSError):  # it has just ended
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""

@@ -1,0 +1,128 @@
+"""A server that goes on without its database, a server that stays the only one, and a log that reads the same for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.chaos.clients import TRANSPORTS, Follower
+from tests.chaos.scene import CONFIG, Stage, Trigger
+from tests.support.checker import Ledger, Record, View
+from tests.support.process import ServerProcess, Watched, command_line, serving, tree
+
+
+@asynccontextmanager
+async def followed(server: ServerProcess) -> AsyncIterator[Stage]:
+    """A session with its clients connected."""
+    stage = await Stage.open(server, random.Random(1), Trigger())
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(follower.run()) for follower in stage.followers]
+        yield stage
+        for task in tasks:
+            task.cancel()
+
+
+async def ask(server: ServerProcess, method: str, path: str, **more: Any) -> tuple[int, dict[str, str], dict[str, Any]]:
+    async with server.http.request(method, f"{await server.address()}{path}", **more) as response:
+        return response.status, dict(response.headers), await response.json()
+
+
+class Frozen:
+    """A process of the database that does not go when its postmaster does, so that no new one can start."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        below = tree(server.postmaster())
+        self._process = Watched([pid for pid in below if b"walwriter" in command_line(pid)])
+        assert len(self._process.pids) == 1, "a database has one of these"
+
+    def __enter__(self) -> Frozen:
+        self._process.kill(signal.SIGSTOP)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._process:
+            self._process.kill()
+
+
+@pytest.mark.feature("S14", "T02", "R03")
+async def test_without_its_database_a_server_refuses_commands_for_a_while_and_keeps_its_streams(data_dir: Path) -> None:
+    async with asyncio.timeout(40), serving(data_dir, CONFIG) as server, followed(server) as stage:
+        path = f"/sessions/{stage.ledger.session_id}/commands"
+        socket = stage.followers[0]
+        answer = await stage.talker.send(type="user_message", content="count to 300", answer=None)
+        held = {"type": "user_message", "id": "held", "content": "hello"}
+        with Frozen(server), server.kill("postmaster"):
+            while (await ask(server, "GET", "/ready"))[0] == 200:
+                pass
+            status, headers, problem = await ask(server, "POST", path, json=held)
+            assert (status, problem["code"]) == (503, "unavailable"), problem
+            assert int(headers["Retry-After"]) >= 1
+            assert (await ask(server, "GET", "/ready"))[2]["database"] == "away"
+            assert (await ask(server, "GET", "/health"))[0] == 200
+            refused = await socket.ask({**held, "id": "held.too"})
+            assert refused["code"] == "unavailable", refused
+            assert refused["retry_after_ms"] > 0
+            # The agent is not disturbed: its text goes on, to everybody.
+            before = stage.ledger.counts["delta"]
+            while stage.ledger.counts["delta"] < before + 3 * len(TRANSPORTS):
+                await asyncio.sleep(0)
+        await server.ready()
+        # What was refused has left nothing behind: the same command is taken now.
+        stage.ledger.sent["held"] = {**held, "answer": None}
+        status, _, ack = await ask(server, "POST", path, json=held)
+        assert status == 200, ack
+        stage.ledger.acknowledged("held", ack)
+        stage.stop()
+        await stage.quiet()
+        said = [record.body for record in stage.ledger.events.values() if record.event_type == "message_created"]
+        assert [body["role"] for body in said] == ["user", "assistant"] * 2
+        assert said[0]["message_id"] == answer["message_id"]
+        assert said[1]["content"].endswith("299 300")
+        assert [follower.drops for follower in stage.followers] == [0] * len(TRANSPORTS)
+
+
+@pytest.mark.feature("S16", "T02")
+async def test_a_log_reads_the_same_over_every_downlink_and_after_every_death(data_dir: Path) -> None:
+    async with serving(data_dir, CONFIG) as server:
+        async with followed(server) as stage:
+            for content in ("call clock then calculate 6*7", "show emoji", "fail late"):
+                await stage.talker.send(type="user_message", content=content, answer=None)
+            stage.stop()
+            head = await stage.quiet()
+        live = dict(stage.ledger.events)
+        for death in ("none", "server", "tree"):
+            if death != "none":
+                with server.kill("server" if death == "server" else "tree"):
+                    await server.reap()
+                    await server.start()
+            for transport in TRANSPORTS:
+                assert await replay(server, stage.ledger.session_id, transport) == live, (death, transport)
+        assert list(live) == list(range(1, head + 1))
+
+
+async def replay(server: ServerProcess, session_id: str, transport: Any) -> dict[int, Record]:
+    """The whole log as one client sees it that nobody told anything."""
+    ledger = Ledger(session_id)
+    await Follower(server, View(ledger, f"replay-{transport}"), transport).once()
+    return ledger.events
+
+
+async def test_a_data_directory_has_one_server(data_dir: Path) -> None:
+    async with serving(data_dir, CONFIG) as server:
+        second = ServerProcess(data_dir, CONFIG)
+        try:
+            with pytest.raises(AssertionError, match=str(server.pid)):
+                await second.start()
+        finally:
+            await second.close()
+        assert server.owners() == [server.pid]
+        status, _, session = await ask(server, "POST", "/sessions", json={})
+        assert (status, UUID(session["id"]).version) == (201, 7)
