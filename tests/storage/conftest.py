@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final, cast
 
 import pytest
 
@@ -13,17 +14,63 @@ from tests.support.database import Cluster, kinds
 
 Open = Callable[..., Any]
 
+TABLES: Final = [
+    "sessions",
+    "session_aliases",
+    "events",
+    "commands",
+    "command_numbers",
+    "messages",
+    "queue",
+    "turns",
+    "steps",
+    "tool_calls",
+    "workers",
+]
+
+
+Lend = Callable[[str], Any]
+
+
+@pytest.fixture(scope="session")
+def kept(clusters: Callable[[str], Cluster]) -> Iterator[dict[str, tuple[Cluster, str]]]:
+    """A database on each cluster for all tests that leave its schema alone: emptying one is cheaper than making it."""
+    databases: dict[str, tuple[Cluster, str]] = {}
+    yield databases
+    for cluster, name in databases.values():
+        asyncio.run(cluster.drop(name))
+
 
 @pytest.fixture
-async def scene(database: Database) -> Scene:
-    """The embedded PostgreSQL."""
-    return Scene(database)
+async def lend(
+    kept: dict[str, tuple[Cluster, str]], clusters: Callable[[str], Cluster]
+) -> AsyncIterator[Callable[[str], Any]]:
+    """`await lend(kind)`: a scene on that cluster's kept database, which is emptied afterwards."""
+    database = Database()
+
+    async def lend_(kind: str) -> Scene:
+        if kind not in kept:
+            kept[kind] = (clusters(kind), await clusters(kind).create())
+        cluster, name = kept[kind]
+        await database.open(cluster.connect_args(name))
+        return Scene(database)
+
+    yield lend_
+    async with database.pool.acquire() as connection:
+        await connection.execute(f"TRUNCATE {', '.join(TABLES)}")
+    await database.close()
 
 
 @pytest.fixture
-async def any_scene(any_database: Database) -> Scene:
-    """Each PostgreSQL at hand in turn."""
-    return Scene(any_database)
+async def scene(lend: Lend) -> Scene:
+    """An empty database on the embedded PostgreSQL."""
+    return cast("Scene", await lend("embedded"))
+
+
+@pytest.fixture(params=kinds())
+async def any_scene(request: pytest.FixtureRequest, lend: Lend) -> Scene:
+    """An empty database on each PostgreSQL at hand in turn."""
+    return cast("Scene", await lend(request.param))
 
 
 async def _opener(cluster: Cluster) -> AsyncIterator[Open]:

@@ -13,6 +13,7 @@ import pytest
 
 from storage.queries import _parse, queries, sql
 from storage.turns import Advance
+from tests.storage.conftest import Open
 from tests.storage.scene import AGENT, Scene, event
 
 # Removing a deleted session's rows is the one exception, and what a user asks for by name.
@@ -56,8 +57,9 @@ def test_regression_03_history_is_appended_never_rewritten() -> None:
 
 
 @pytest.mark.feature("S15")
-async def test_regression_03_nothing_that_a_session_goes_through_touches_its_past(any_scene: Scene) -> None:
+async def test_regression_03_nothing_that_a_session_goes_through_touches_its_past(any_opener: Open) -> None:
     """A trigger on both tables refuses all but INSERT, for each statement in its place."""
+    any_scene: Scene = await any_opener()
     await any_scene.rows(
         "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'the past is kept'; END $$"
     )
@@ -88,8 +90,9 @@ async def test_regression_03_nothing_that_a_session_goes_through_touches_its_pas
 
 
 @pytest.mark.parametrize("grown", [False, True], ids=["fresh", "grown"])
-async def test_no_statement_reads_a_table_from_end_to_end(any_scene: Scene, grown: bool) -> None:
+async def test_no_statement_reads_a_table_from_end_to_end(any_opener: Open, grown: bool) -> None:
     """Plans are made once a connection, for any values: they must suit tables of millions from the first day."""
+    any_scene: Scene = await any_opener()
     async with any_scene.database.pool.acquire() as connection:
         if grown:
             await connection.execute(_GROW)
