@@ -67,8 +67,9 @@ class Sessions:
         """A new session. Raises ParleyError: INVALID for a bad alias, CONFLICT when the owner has used it before."""
         if alias is not None:
             parse_alias(alias)
-            if _as_uuid(alias) is not None:
-                raise ParleyError(ErrorCode.INVALID, "an id of your own must not be a UUID: those are the server's")
+            own_id = _as_uuid(alias)
+            if own_id is not None and await self._database.fetchrow("session_by_id", owner, own_id) is not None:
+                raise ParleyError(ErrorCode.CONFLICT, f"{alias!r} is the id of another session of yours")
         try:
             row = await self._database.fetchrow(
                 "create_session", new_id(), owner, new_epoch(), agent, title, now, alias
@@ -83,9 +84,11 @@ class Sessions:
     async def resolve(self, owner: str, reference: str) -> Session:
         """The owner's session by id or by alias. Raises ParleyError NOT_FOUND, or SESSION_GONE when it was deleted."""
         session_id = _as_uuid(reference)
+        row = None
         if session_id is not None:
             row = await self._database.fetchrow("session_by_id", owner, session_id)
-        else:
+        if row is None:
+            # An alias may look like a UUID, as many clients make theirs so; the server's own id comes first.
             row = await self._database.fetchrow("session_by_alias", owner, parse_alias(reference))
         if row is None:
             raise ParleyError(ErrorCode.NOT_FOUND, f"there is no session {reference!r}")

@@ -25,7 +25,7 @@ async def test_a_new_session_is_empty_and_its_owners(scene: Scene) -> None:
 
 
 @pytest.mark.feature("S20")
-async def test_an_alias_is_its_owners_and_no_uuid(scene: Scene) -> None:
+async def test_an_alias_is_its_owners(scene: Scene) -> None:
     first = await scene.session(alias="mine")
     with pytest.raises(ParleyError) as refused:
         await scene.session(alias="mine")
@@ -33,12 +33,24 @@ async def test_an_alias_is_its_owners_and_no_uuid(scene: Scene) -> None:
     other = await scene.session("eve", alias="mine")
     assert (await scene.sessions.resolve("eve", "mine")).session_id == other.session_id
     assert (await scene.sessions.resolve("ada", "mine")).session_id == first.session_id
-    for wrong in (str(new_id()), "", "a b", "x" * 129, "n\u00fcl"):
+    for wrong in ("", "a b", "x" * 129, "n\u00fcl"):
         with pytest.raises(ParleyError) as refused:
             await scene.session(alias=wrong)
         assert refused.value.code is ErrorCode.INVALID
     # What failed has left no session behind.
     assert await scene.value("SELECT count(*) FROM sessions") == 2
+
+
+async def test_an_alias_may_look_like_a_uuid_but_not_be_anothers_id(scene: Scene) -> None:
+    alias = str(new_id())
+    named = await scene.session(alias=alias)
+    assert (await scene.sessions.resolve("ada", alias)).session_id == named.session_id
+    with pytest.raises(ParleyError) as refused:
+        await scene.session(alias=str(named.session_id))
+    assert refused.value.code is ErrorCode.CONFLICT
+    # Another owner's ids are nothing to this one: neither taken nor shown.
+    elsewhere = await scene.session("eve", alias=str(named.session_id))
+    assert (await scene.sessions.resolve("eve", str(named.session_id))).session_id == elsewhere.session_id
 
 
 async def test_of_many_with_one_alias_one_is_made(scene: Scene) -> None:
