@@ -144,6 +144,9 @@ class Audit:
             assert self.effects.get(command_id) == (None if ack is None else ack["seq"]), (command_id, ack)
             if ack is not None and "content" in ledger.sent[command_id]:
                 assert ack["message_id"] in self.created.keys() | self._removed, (command_id, ack)
+            if ack is not None and ledger.events[ack["seq"]].timestamp < ledger.resent.get(command_id, ""):
+                # It had taken effect, and its sender was not told: the case that ids are for.
+                self.counts["effects of lost acks"] += 1
         assert self.effects.keys() <= ledger.sent.keys()
 
 

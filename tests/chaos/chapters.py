@@ -40,7 +40,6 @@ class _Chapter:
         self.trigger = Trigger()
         self.stages: list[Stage] = []
         self._following: list[asyncio.Task[None]] = []
-        self._postmasters = 0
 
     async def run(self, rounds: int) -> None:
         """Use the sessions, kill, and check everything when it is quiet again."""
@@ -86,9 +85,7 @@ class _Chapter:
                 assert self._drops() == drops, "a stream ended because the database was away"
             else:
                 await self._start_again(killed)
-        self._postmasters += part == "postmaster"
-        if self._postmasters == _MOST_POSTMASTERS:
-            self._postmasters = 0
+        if self.server.postmasters_killed >= _MOST_POSTMASTERS:
             assert await self.server.stop() == 0
             await self.server.start()
             self.tally["stops in order"] += 1

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import aiohttp
 import msgspec
 
 from protocol.framing import NdjsonParser, SseParser
+from protocol.ids import format_timestamp
 from tests.support.checker import Ledger, MismatchError, View
 from tests.support.process import LOST, ServerProcess
 
@@ -188,6 +190,7 @@ class Talker:
             except _LostError:
                 counts["acks lost"] += 1
                 await self._server.address()
+                self._ledger.resent.setdefault(command["id"], format_timestamp(datetime.now(UTC)))
             except RefusedError as refusal:
                 counts[f"refused: {refusal}"] += 1
                 if str(refusal) != "unavailable":

@@ -72,13 +72,14 @@ def _summary(kind: str, seed: str, seconds: float, tally: Tally) -> str:
 
     kills = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()) if name.startswith("kills of"))
     refused = ", ".join(f"{count} {name}" for name, count in sorted(tally.items()) if name.startswith("refused"))
+    sent = numbers("commands", "acks lost", "effects of lost acks", "repeats")
     attempts = ", ".join(f"{tally[name]} by {name}" for name in sorted(tally) if name.startswith("attempt "))
     return "\n".join(
         (
             f"{kind}: {kills}, {numbers('stops in order')}, seed {seed}, {seconds:.0f} s",
             f"  turns     {numbers('completed', 'interrupted', 'cancelled', 'failed')}",
             f"  answers   {attempts}; {numbers('tool_result')}",
-            f"  commands  {numbers('commands', 'acks lost', 'repeats')}; {refused or 'none refused'}",
+            f"  commands  {sent}; {refused or 'none refused'}",
             f"  clients   {numbers('sessions', 'reconnects')}",
             f"  checked   {numbers('durable', 'delta', 'transient')} frames, {numbers('texts')} against their messages",
         )

@@ -1,4 +1,4 @@
-"""A server that goes on without its database, a server that stays the only one, and a log that reads the same for ever."""
+"""A server goes on without its database, stays the only one on it, and reads the same log to everybody for ever."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import pytest
 
+from server.turns.settings import TurnSettings
 from tests.chaos.clients import TRANSPORTS, Follower
 from tests.chaos.scene import CONFIG, Stage, Trigger
 from tests.support.checker import Ledger, Record, View
@@ -35,6 +36,21 @@ async def ask(server: ServerProcess, method: str, path: str, **more: Any) -> tup
         return response.status, dict(response.headers), await response.json()
 
 
+async def streamed(view: View, count: int) -> None:
+    """Wait until a client was shown so many more deltas."""
+    came = asyncio.Semaphore(0)
+    view.listeners.append(lambda event_type, _: came.release() if event_type == "message_delta" else None)
+    for _ in range(count):
+        await came.acquire()
+
+
+async def attempted(view: View, attempt: int) -> None:
+    """Wait until a client was shown a delta of an attempt."""
+    came = asyncio.Event()
+    view.listeners.append(lambda _, payload: came.set() if payload.get("attempt") == attempt else None)
+    await came.wait()
+
+
 class Frozen:
     """A process of the database that does not go when its postmaster does, so that no new one can start."""
 
@@ -43,7 +59,7 @@ class Frozen:
         self._process = Watched([pid for pid in below if b"walwriter" in command_line(pid)])
         assert len(self._process.pids) == 1, "a database has one of these"
 
-    def __enter__(self) -> Frozen:
+    def __enter__(self) -> Self:
         self._process.kill(signal.SIGSTOP)
         return self
 
@@ -71,9 +87,7 @@ async def test_without_its_database_a_server_refuses_commands_for_a_while_and_ke
             assert refused["code"] == "unavailable", refused
             assert refused["retry_after_ms"] > 0
             # The agent is not disturbed: its text goes on, to everybody.
-            before = stage.ledger.counts["delta"]
-            while stage.ledger.counts["delta"] < before + 3 * len(TRANSPORTS):
-                await asyncio.sleep(0)
+            await asyncio.gather(*(streamed(follower.view, 3) for follower in stage.followers))
         await server.ready()
         # What was refused has left nothing behind: the same command is taken now.
         stage.ledger.sent["held"] = {**held, "answer": None}
@@ -87,6 +101,25 @@ async def test_without_its_database_a_server_refuses_commands_for_a_while_and_ke
         assert said[0]["message_id"] == answer["message_id"]
         assert said[1]["content"].endswith("299 300")
         assert [follower.drops for follower in stage.followers] == [0] * len(TRANSPORTS)
+
+
+@pytest.mark.feature("R03")
+async def test_an_answer_whose_server_dies_too_often_is_closed_as_interrupted(data_dir: Path) -> None:
+    attempts = TurnSettings().max_attempts
+    async with serving(data_dir, CONFIG) as server, followed(server) as stage:
+        await stage.talker.send(type="user_message", content="count to 300", answer=None)
+        for attempt in range(1, attempts + 1):
+            await attempted(stage.followers[0].view, attempt)
+            with server.kill("server"):
+                await server.reap()
+                await server.start()
+        stage.stop()
+        await stage.quiet()
+        closed, over = (stage.ledger.events[seq].body for seq in (3, 4))
+        assert (closed["finish_reason"], over["status"], stage.ledger.head) == ("interrupted", "interrupted", 4)
+        # The text of the last checkpoint: a beginning of what it would have become.
+        assert " ".join(str(number) for number in range(1, 301)).startswith(closed["content"])
+        assert set(stage.ledger.opened.values()) == {attempts}
 
 
 @pytest.mark.feature("S16", "T02")

@@ -1,8 +1,8 @@
 """A checker that knows what each client must have seen.
 
 A `Ledger` holds what is known of one session by anybody: the event behind each number, and what was acknowledged. A
-`View` is what one client has been shown so far, over any number of connections. Both fail at once (MismatchError) when a
-server shows an event twice, late, out of order or changed, or a text that does not become the final message. Nothing
+`View` is what one client has been shown so far, over any number of connections. Both fail at once (MismatchError) when
+a server shows an event twice, late, out of order or changed, or a text that does not become the final message. Nothing
 here uses the server's own arithmetic: texts are kept as UTF-16, where an offset is a place.
 """
 
@@ -48,6 +48,8 @@ class Ledger:
         #: What was sent, by command id, and how it was acknowledged.
         self.sent: dict[str, dict[str, Any]] = {}
         self.acks: dict[str, dict[str, Any]] = {}
+        #: When a command whose first answer was lost was sent once more, as an event's time.
+        self.resent: dict[str, str] = {}
         #: Messages of which a piece was seen, and the highest attempt that wrote one.
         self.opened: dict[str, int] = {}
         self.counts: Counter[str] = Counter()

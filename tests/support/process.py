@@ -61,6 +61,8 @@ class ServerProcess:
         self._expected_to_end = True
         self._url = ""
         self._up = asyncio.Event()
+        #: How often this server's database was killed at its root.
+        self.postmasters_killed = 0
 
     # --- life
 
@@ -73,6 +75,7 @@ class ServerProcess:
     async def start(self) -> None:
         """Start the server and return once it is ready."""
         self._expected_to_end = False
+        self.postmasters_killed = 0
         self._process = process = await asyncio.create_subprocess_exec(
             # Whatever becomes of this test run, the server does not outlive it.
             *(sys.executable, "-I", "-S", str(SHIM), str(os.getpid()), str(int(signal.SIGKILL)), "-1", "-1"),
@@ -162,6 +165,7 @@ class ServerProcess:
             return everybody
         postmaster, *others = tree(self.postmaster())
         if part == "postmaster":
+            self.postmasters_killed += 1
             everybody = Watched([postmaster, *others])
             os.kill(postmaster, signal.SIGKILL)
             return everybody
