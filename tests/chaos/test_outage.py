@@ -70,10 +70,12 @@ class Frozen:
 
 @pytest.mark.feature("S14", "T02", "R03")
 async def test_without_its_database_a_server_refuses_commands_for_a_while_and_keeps_its_streams(data_dir: Path) -> None:
-    async with asyncio.timeout(40), serving(data_dir, CONFIG) as server, followed(server) as stage:
+    async with asyncio.timeout(55), serving(data_dir, CONFIG) as server, followed(server) as stage:
         path = f"/sessions/{stage.ledger.session_id}/commands"
         socket = stage.followers[0]
-        answer = await stage.talker.send(type="user_message", content="count to 300", answer=None)
+        speaking = asyncio.create_task(streamed(socket.view, 1))
+        answer = await stage.talker.send(type="user_message", content="count to 1000 at 300 per second", answer=None)
+        await speaking
         held = {"type": "user_message", "id": "held", "content": "hello"}
         with Frozen(server), server.kill("postmaster"):
             while (await ask(server, "GET", "/ready"))[0] == 200:
@@ -99,7 +101,7 @@ async def test_without_its_database_a_server_refuses_commands_for_a_while_and_ke
         said = [record.body for record in stage.ledger.events.values() if record.event_type == "message_created"]
         assert [body["role"] for body in said] == ["user", "assistant"] * 2
         assert said[0]["message_id"] == answer["message_id"]
-        assert said[1]["content"].endswith("299 300")
+        assert said[1]["content"].endswith("999 1000")
         assert [follower.drops for follower in stage.followers] == [0] * len(TRANSPORTS)
 
 
