@@ -90,16 +90,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """A browser process of the test's own, with a fresh profile."""
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
+    """A browser process of the test's own, with a fresh profile and a home where it may leave what it likes."""
     from playwright.async_api import async_playwright  # a quarter of a second that other tests need not pay
 
     executable = find_chromium()
     if executable is None:
         pytest.fail(f"browser tests must run here and there is no browser: {HOW_TO_GET}")
+    environment: dict[str, str | float | bool] = {
+        name: value for name, value in os.environ.items() if not name.startswith("XDG_")
+    }
+    environment["HOME"] = str(tmp_path_factory.mktemp("browser-home"))
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=executable, args=launch_arguments(), chromium_sandbox=os.geteuid() != 0
+            executable_path=executable,
+            args=launch_arguments(),
+            chromium_sandbox=os.geteuid() != 0,
+            env=environment,
         )
         yield browser
         await browser.close()

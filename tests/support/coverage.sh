@@ -16,10 +16,11 @@ run() {
     mv .coverage/started "$passed"
 }
 
+# Only what people edit counts: tests leave pictures and caches behind.
 stale() {
     [ ! -f "$passed" ] ||
-        [ -n "$(find protocol storage server tests examples parley.py pyproject.toml \
-            -type f ! -name '*.pyc' -newer "$passed" 2>/dev/null | head -n 1)" ]
+        [ -n "$(find protocol storage server tests parley.py pyproject.toml -type f -newer "$passed" \
+            \( -name '*.py' -o -name '*.sql' -o -name '*.toml' -o -name '*.md' -o -name '*.js' \) | head -n 1)" ]
 }
 
 case ${1:-} in
