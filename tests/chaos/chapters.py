@@ -87,7 +87,7 @@ class _Chapter:
                 await self._start_again(killed)
         if self.server.postmasters_killed >= _MOST_POSTMASTERS:
             assert await self.server.stop() == 0
-            await self.server.start()
+            await self._start()
             self.tally["stops in order"] += 1
 
     async def _start_again(self, killed: Watched) -> None:
@@ -96,7 +96,7 @@ class _Chapter:
             # Nobody helps the database to notice that its server is gone.
             await killed.gone()
             assert self.server.unowned(), "a process was left behind"
-        await self.server.start()
+        await self._start()
         await killed.gone()
         assert self.server.owners() == [self.server.pid]
         connection = await asyncpg.connect(**self.server.database())
@@ -105,6 +105,11 @@ class _Chapter:
         finally:
             await connection.close()
         assert workers == 1, "somebody else may run turns too"
+
+    async def _start(self) -> None:
+        for stage in self.stages:
+            stage.ledger.server_ended()
+        await self.server.start()
 
     def _drops(self) -> int:
         return sum(follower.drops for stage in self.stages for follower in stage.followers)

@@ -98,6 +98,20 @@ def test_what_is_wrong_fails(frames: list[bytes]) -> None:
         one.take(last)
 
 
+def test_a_message_goes_on_under_a_new_attempt_when_its_server_is_gone() -> None:
+    one = view(connected(), sync(), delta("one"))
+    one.lost()
+    one.ledger.server_ended()
+    for each in (connected(), sync(), delta("o", attempt=2)):
+        one.take(each)
+    one.lost()
+    one.ledger.server_ended()
+    one.take(connected())
+    one.take(sync())
+    with pytest.raises(MismatchError):
+        one.take(delta("one", attempt=2))
+
+
 @pytest.mark.parametrize(
     "change",
     [

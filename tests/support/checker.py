@@ -52,7 +52,13 @@ class Ledger:
         self.resent: dict[str, str] = {}
         #: Messages of which a piece was seen, and the highest attempt that wrote one.
         self.opened: dict[str, int] = {}
+        #: The same as it was when the last server ended: whoever goes on with a message must raise its attempt.
+        self.buried: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
+
+    def server_ended(self) -> None:
+        """The server is gone, and nobody is connected to the next one yet."""
+        self.buried = dict(self.opened)
 
     @property
     def head(self) -> int:
@@ -105,6 +111,7 @@ class View:
         self.seq = 0
         self.connections = 0
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
+        self._buried: dict[str, int] = {}
         self._epoch: str | None = None
         self._begun: str | None = None
         self._synced = False
@@ -162,6 +169,7 @@ class View:
         elif int(number) != self.seq or (self._epoch is not None and cursor != self.cursor):
             self._fail(f"asked for {self.cursor}, is given {cursor}")
         self.connections += 1
+        self._buried = self.ledger.buried
         self._epoch, self._begun, self.cursor = epoch, cursor, cursor
 
     def _sync(self, payload: dict[str, Any]) -> None:
@@ -186,6 +194,8 @@ class View:
             self._fail("a delta before the replay was over")
         if message in self._closed:
             self._fail(f"a delta of message {message}, which is complete: {delta}")
+        if attempt <= self._buried.get(message, 0):
+            self._fail(f"attempt {attempt} of message {message} goes on although its server is gone")
         self.ledger.opened[message] = max(attempt, self.ledger.opened.get(message, 0))
         draft = self._drafts.get(message)
         if draft is None or attempt > draft.attempt:
