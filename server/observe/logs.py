@@ -22,8 +22,9 @@ __all__ = ["configure"]
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-#: Chatty at `info`, and no help to operators.
-_QUIET: Final = ("asyncio",)
+#: No help to operators below these levels: asyncio is chatty at `info`, and asyncpg's pool warns with a traceback of
+#: every connection that it misses while the database is away, which others have said once by then.
+_QUIET: Final = {"asyncio": logging.WARNING, "asyncpg.pool": logging.ERROR}
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
@@ -40,8 +41,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name, floor in _QUIET.items():
+        logging.getLogger(name).setLevel(max(level, floor))
     http = logging.getLogger("aiohttp.server")
     if not any(isinstance(each, _Unreadable) for each in http.filters):
         http.addFilter(_Unreadable())
