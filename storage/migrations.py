@@ -6,9 +6,13 @@ import hashlib
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import asyncpg
+import asyncpg.pool
+
+#: A connection of one's own, or one borrowed from a pool.
+Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 __all__ = ["Migration", "MigrationError", "migrate", "migrations", "pending"]
 
@@ -44,7 +48,7 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(found)
 
 
-async def pending(connection: asyncpg.Connection) -> list[Migration]:
+async def pending(connection: Connection) -> list[Migration]:
     """The migrations that this database lacks.
 
     Raises MigrationError when it has one that this version does not know, or knows with another text, or when the
@@ -67,7 +71,7 @@ async def pending(connection: asyncpg.Connection) -> list[Migration]:
     return list(known.values())
 
 
-async def migrate(connection: asyncpg.Connection) -> list[str]:
+async def migrate(connection: Connection) -> list[str]:
     """Apply what is pending and return its names. Safe to run from several processes at once."""
     await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
     try:

@@ -9,9 +9,14 @@ import contextlib
 import fcntl
 import os
 import sys
+import time
 from pathlib import Path
 
 from storage.embedded.errors import EmbeddedError, naming
+
+#: How long a lock is waited for whose owner is gone, and how often it is tried meanwhile; seconds.
+_PATIENCE = 5.0
+_PAUSE = 0.01
 
 
 def try_lock(path: Path) -> int | None:
@@ -39,10 +44,17 @@ def try_lock(path: Path) -> int | None:
 def own(path: Path) -> int:
     """Become the one owner of the data directory; returns the lock's descriptor.
 
+    An owner that was killed while it started a program leaves a child which holds the lock until it has become that
+    program: a lock whose owner is gone is waited for, some milliseconds as a rule.
+
     Raises:
         EmbeddedError: another process owns it; the message names that process.
     """
     lock = try_lock(path)
+    patience = time.monotonic() + _PATIENCE
+    while lock is None and _is_gone(_noted(path)[0]) and time.monotonic() < patience:
+        time.sleep(_PAUSE)
+        lock = try_lock(path)
     if lock is None:
         raise EmbeddedError(
             f"The data directory {path.parent} is in use by {_holder(path)}: stop it first, or choose another one."
@@ -58,9 +70,32 @@ def own(path: Path) -> int:
     return lock
 
 
-def _holder(path: Path) -> str:
-    with contextlib.suppress(OSError):  # the note is a courtesy; the lock is what counts
+def _noted(path: Path) -> tuple[int | None, str]:
+    """The owner's process id and program, as it noted them: a courtesy; the lock is what counts."""
+    with contextlib.suppress(OSError):
         pid, _, program = path.read_text(errors="replace").strip().partition("\n")
         if pid.isdigit():
-            return f"process {pid} ({program})" if program else f"process {pid}"
-    return "another process"
+            return int(pid), program
+    return None, ""
+
+
+def _is_gone(pid: int | None) -> bool:
+    """Whether no process has this id, or a dead one that nobody has reaped yet; not known for certain is no."""
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    with contextlib.suppress(OSError, IndexError):  # proc(5): the state follows the name, which may hold anything
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in {"Z", "X"}
+    return False
+
+
+def _holder(path: Path) -> str:
+    pid, program = _noted(path)
+    if pid is None:
+        return "another process"
+    return f"process {pid} ({program})" if program else f"process {pid}"
