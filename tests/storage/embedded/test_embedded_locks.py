@@ -16,7 +16,7 @@ from storage.embedded.locks import own, try_lock
 
 
 def _dead_pid() -> int:
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:  # noqa: S603 - our own interpreter
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return process.pid
 
