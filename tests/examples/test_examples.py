@@ -1,0 +1,228 @@
+"""Each example does what it says, against the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+from pytest_aiohttp import AiohttpServer
+
+from protocol.client import connect
+from protocol.durable import MessageCreated, TaskCompleted, ToolResultEvent
+from server.config import AuthSettings, ServerSettings, TokenSettings
+from tests.cli.support import environment, start
+from tests.support.server import MakeServer, RunningServer
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+TOKEN = "a-token-for-the-examples"
+AWKWARD = "echo a \"b\" \\c\\ 'd'\n\t$(e) `f` & %s é😀"
+SHELL = shutil.which("bash") if shutil.which("curl") else None
+needs_curl = pytest.mark.skipif(SHELL is None, reason="this example is for bash and curl")
+
+
+async def run(*command: str | Path, **variables: str) -> tuple[int | None, str, str]:
+    """Run a program to its end: exit code, output, errors."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(PYTHONPATH=str(ROOT), **variables),
+    )
+    try:
+        out, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode, out.decode(), errors.decode()
+
+
+async def say(*arguments: str, **variables: str) -> tuple[int | None, str, str]:
+    return await run(sys.executable, EXAMPLES / "say.py", *arguments, **variables)
+
+
+async def guarded(make_server: MakeServer) -> RunningServer:
+    """A server that asks for a token."""
+    return await make_server(auth=AuthSettings(tokens=(TokenSettings(user="ada", token=TOKEN),)))
+
+
+# --- say.py
+
+
+@pytest.mark.feature("E02")
+async def test_say_prints_the_answer(server: RunningServer) -> None:
+    assert await say(server.url, "count to 30") == (0, " ".join(map(str, range(1, 31))) + "\n", "")
+
+
+async def test_say_says_what_went_wrong(server: RunningServer, make_server: MakeServer, unused_tcp_port: int) -> None:
+    code, out, errors = await say(server.url, "fail late")
+    assert (code, "you asked for a failure" in errors) == (1, True)
+    assert "last one before the failure" in out
+    code, _, errors = await say((await guarded(make_server)).url, "hello")
+    assert (code, errors.startswith("say: "), "a token is needed" in errors) == (1, True, True)
+    assert "Say something to an agent" in (await say())[2]
+
+
+async def test_say_takes_a_token_from_the_environment(make_server: MakeServer) -> None:
+    assert await say((await guarded(make_server)).url, "echo hello", PARLEY_TOKEN=TOKEN) == (0, "hello\n", "")
+
+
+# --- parrot.py, parrot.toml
+
+
+@pytest.mark.feature("A06")
+async def test_the_parrot_speaks_and_lends_its_tool_whatever_lies_beside_it(tmp_path: Path, database_url: str) -> None:
+    for name in ("parrot.py", "parrot.toml"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    # Files of the user's, called like packages and modules of ours.
+    for name in ("server.py", "protocol.py", "storage.py", "parley.py", "msgspec.py"):
+        (tmp_path / name).write_text("raise SystemExit('a file of the user was imported')\n")
+    arguments = ("serve", "--port", "0", "--config", "parrot.toml", "--database-url", database_url)
+    async with start(*arguments, cwd=tmp_path) as process:
+        address = (await process.line("listens on")).split()[-1]
+        assert "parrot (Parrot)" in await process.line("agent")
+        async with connect(address) as client, asyncio.timeout(30):
+            await client.say("Polly wants a cracker")
+            await client.say('use tool backwards {"text": "Hello"}', agent_type="offline")
+            said, results, turns = [], [], 0
+            async for event in client:
+                match event.payload:
+                    case MessageCreated(role="assistant") as message:
+                        said.append((message.agent_name, message.content))
+                    case ToolResultEvent() as result:
+                        results.append((result.name, result.result))
+                    case TaskCompleted(status="completed"):
+                        turns += 1
+                        if turns == 2:
+                            break
+                    case _:
+                        pass
+        process.process.terminate()
+        assert (await process.end())[0] == 0
+    assert said[0] == ("Parrot", "Polly wants a cracker ")
+    assert said[-1] == ("Offline", "`backwards` returned: olleH")
+    assert results == [("backwards", "olleH")]
+
+
+# --- follow.sh
+
+
+@needs_curl
+@pytest.mark.feature("S08", "S10")
+@pytest.mark.parametrize("text", ["count to 30", AWKWARD])
+async def test_follow_prints_the_events_up_to_the_end_of_the_turn(server: RunningServer, text: str) -> None:
+    code, out, errors = await run(str(SHELL), EXAMPLES / "follow.sh", server.url, text)
+    assert code == 0, errors
+    events: list[dict[str, Any]] = [json.loads(line) for line in out.splitlines()]
+    assert events[0]["event_type"] == "connected"
+    assert events[-1]["event_type"] == "task_completed"
+    durable = [event for event in events if "seq" in event]
+    assert [event["seq"] for event in durable] == list(range(1, len(durable) + 1))
+    question, answer = (event["payload"] for event in durable if event["event_type"] == "message_created")
+    assert (question["role"], question["content"]) == ("user", text)
+    assert (answer["role"], answer["agent_name"]) == ("assistant", "Offline")
+
+
+@needs_curl
+async def test_follow_takes_a_token_and_shows_a_refusal(make_server: MakeServer) -> None:
+    server = await guarded(make_server)
+    follow = (str(SHELL), EXAMPLES / "follow.sh", server.url, "hello")
+    code, out, errors = await run(*follow)
+    assert (code, out) == (22, "")
+    assert "a token is needed" in errors
+    assert (await run(*follow, PARLEY_TOKEN=TOKEN))[0] == 0
+
+
+# --- page.html
+
+ADDRESS = "http://127.0.0.1:8080"
+
+
+def page_for(server: RunningServer) -> str:
+    text = (EXAMPLES / "page.html").read_text(encoding="utf-8")
+    assert text.count(ADDRESS) == 1
+    return text.replace(ADDRESS, server.url)
+
+
+async def test_the_page_imports_what_there_is(server: RunningServer) -> None:
+    found = re.search(r"const \{ (.*) \} = await import\(`\$\{url\}(.*)`\)", page_for(server))
+    assert found is not None
+    async with server.client.get(found[2]) as response:
+        library = await response.text()
+    exported = re.findall(r"^export (?:async )?(?:function|class|const) (\w+)", library, re.MULTILINE)
+    assert set(found[1].split(", ")) <= set(exported)
+
+
+async def talk(page: Page) -> None:
+    from playwright.async_api import expect
+
+    await expect(page.locator("#state")).to_have_text("open (websocket)")
+    await page.fill("#text", "echo <b>hello</b>")
+    await page.click("button")
+    await expect(page.locator("li.assistant")).to_have_text("<b>hello</b>")
+    await expect(page.locator("li")).to_have_count(2)
+
+
+async def elsewhere(aiohttp_server: AiohttpServer, pages: dict[str, str]) -> str:
+    """A web server that is not Parley; its origin."""
+
+    async def serve(request: web.Request) -> web.Response:
+        return web.Response(text=pages["page"], content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/page.html", serve)
+    return str((await aiohttp_server(app)).make_url("/")).rstrip("/")
+
+
+@pytest.mark.feature("E02")
+async def test_the_page_works_where_parley_itself_is(page: Page, server: RunningServer) -> None:
+    # As behind a proxy that serves both under one name. A page that the browser is handed without a server would be kept
+    # from WebSockets to this machine (Local Network Access), so one that came from there is given our content.
+    await page.goto(f"{server.url}/health")
+    await page.set_content(page_for(server))
+    await talk(page)
+
+
+@pytest.mark.feature("E02")
+async def test_the_page_works_on_an_origin_that_is_allowed(
+    page: Page, aiohttp_server: AiohttpServer, make_server: MakeServer
+) -> None:
+    pages: dict[str, str] = {}
+    origin = await elsewhere(aiohttp_server, pages)
+    server = await make_server(server=ServerSettings(port=0, shutdown_timeout=1.0, allowed_origins=(origin,)))
+    pages["page"] = page_for(server)
+    await page.goto(f"{origin}/page.html")
+    await talk(page)
+
+
+async def test_the_page_says_what_is_missing_on_an_origin_that_is_not(
+    page: Page, aiohttp_server: AiohttpServer, server: RunningServer
+) -> None:
+    from playwright.async_api import expect
+
+    origin = await elsewhere(aiohttp_server, {"page": page_for(server)})
+    await page.goto(f"{origin}/page.html")
+    await expect(page.locator("#state")).to_contain_text(f"and {origin} in its allowed_origins?")
+
+
+# --- all of them
+
+
+def test_each_example_is_short_and_named_by_the_readme() -> None:
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    files = {path.name: path for path in EXAMPLES.iterdir() if path.is_file() and path.name != "README.md"}
+    assert {name for name in files if f"`{name}`" not in readme} == set()
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in files.items()}
+    assert {name: count for name, count in lines.items() if count > 50} == {}
