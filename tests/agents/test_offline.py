@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from server.agents.config import AgentsConfig, OfflineConfig
 from server.agents.interface import AgentError, Finish, Text, ToolCallDelta, UsageReport
 from server.agents.offline import OFFLINE, OfflineAgent
-from server.agents.offline.calling import PHRASES
+from server.agents.offline.calling import PHRASES, plan
 from server.agents.offline.intents import INTENTS, decide
 from server.agents.offline.samples import EMOJI, MARKDOWN, TOPICS
 from server.agents.offline.scene import Scene
@@ -116,6 +117,17 @@ async def test_it_works_without_any_history() -> None:
 @pytest.mark.parametrize("word", [*TOPICS, "SSE", "steering", "WebSockets", "reconnecting", "queues"])
 async def test_it_explains_the_server(word: str) -> None:
     assert (await ask(f"explain {word}")).text in TOPICS.values()
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_what_an_explanation_suggests_runs_in_the_server(topic: str) -> None:
+    suggested = re.findall(r"`((?:call|what|list|read|count) [^`]+)`", TOPICS[topic])
+    assert bool(suggested) is (topic in {"transport", "resume", "tool"})
+    for request in suggested:
+        scene = Scene(context(AGENT, request, tools=TOOLS), HINT)
+        calls = [call.name for step in plan(scene) for call in step]
+        assert set(calls) <= set(REGISTRY.server_tools)
+        assert calls or request.startswith("count")
 
 
 @pytest.mark.parametrize(

@@ -188,8 +188,8 @@ async def elsewhere(aiohttp_server: AiohttpServer, pages: dict[str, str]) -> str
 
 @pytest.mark.feature("E02")
 async def test_the_page_works_where_parley_itself_is(page: Page, server: RunningServer) -> None:
-    # As behind a proxy that serves both under one name. A page that the browser is handed without a server would be kept
-    # from WebSockets to this machine (Local Network Access), so one that came from there is given our content.
+    # As behind a proxy that serves both under one name. A page that the browser got from no server would be kept from
+    # WebSockets to this machine (Local Network Access), so one that came from there is given our content.
     await page.goto(f"{server.url}/health")
     await page.set_content(page_for(server))
     await talk(page)

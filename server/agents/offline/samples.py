@@ -30,18 +30,19 @@ TOPICS = {
         "connection is no cancel: the turn goes on without you."
     ),
     "queue": (
-        "**The queue.** A message sent while I am answering waits by default (`on_busy: enqueue`). `reject` refuses "
-        "it, `interrupt` ends my answer first, `steer` gives it to me at the next step. Waiting messages can be "
-        "reordered or removed with `queue_update`."
+        "**The queue.** A message sent while I am answering waits by default (`on_busy: enqueue`); `reject` refuses "
+        "it. Waiting messages can be reordered or removed with `queue_update`. To end my answer first, send `cancel`: "
+        "this version refuses `interrupt` and `steer`."
     ),
     "approval": (
-        "**Approvals.** Tools that change something (`write_file`, `execute_command` and the like) wait for a "
-        "`hitl_decision`: approve, edit, reject or respond. The first decision wins, from whichever device it comes."
+        "**Approvals.** The protocol has words for them (`approval_required`, `hitl_decision`), but this version asks "
+        "nobody: a server tool that an agent may call runs at once, and nothing runs on your machine."
     ),
     "tool": (
-        "**Tools.** Server tools run here; client tools run where you are, in an editor or a script that registered "
-        "them with `register_tools`. Arguments stream as they are written. Try `call clock and calculate 2+2`, or "
-        "`list files then read the file README.md` for two steps."
+        "**Tools.** Tools run in the server: those that come with it, and functions of yours under `@tool`. Arguments "
+        "stream as they are written. Try `call clock and calculate 2+2`, or `what time is it then calculate 6*7` for "
+        "two steps. Tools that would run where you are, such as `read_file`, cannot be offered to this version: "
+        "calling one gives an error."
     ),
     "agent": (
         "**Agents.** Send `switch_agent`, or give `agent_type` with a message, to choose who answers. `GET /agents` "
