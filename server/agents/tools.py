@@ -26,7 +26,15 @@ from msgspec import Struct
 
 from server.agents.interface import ToolContext, ToolSpec
 
-__all__ = ["DEFAULT_TIMEOUT", "MAX_RESULT_BYTES", "ServerTool", "ToolError", "parameters_schema", "tool"]
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "MAX_RESULT_BYTES",
+    "ServerTool",
+    "ToolError",
+    "is_being_cancelled",
+    "parameters_schema",
+    "tool",
+]
 
 DEFAULT_TIMEOUT = 60.0
 """Seconds that a tool may take unless it says otherwise."""
@@ -112,7 +120,9 @@ class ServerTool:
                 return await asyncio.to_thread(functools.partial(self._function, **arguments))
         except ToolError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if is_being_cancelled(error):
+                raise
             if isinstance(error, TimeoutError) and limit.expired():
                 raise ToolError(f"{self.spec.name} took longer than {self.timeout:g} s and was stopped") from None
             # What the exception says may hold paths and secrets: it is for the log, not for the model.
@@ -132,6 +142,16 @@ class ServerTool:
         if _NUL.search(encoded):
             raise ToolError(f"the result of {self.spec.name} holds a NUL character, which cannot be stored")
         return msgspec.json.decode(encoded)
+
+
+def is_being_cancelled(error: BaseException) -> bool:
+    """Whether the exception is the cancellation that somebody asked of the present task.
+
+    Other people's code also raises CancelledError by itself, as when it awaits a task that it has cancelled, and calls
+    `sys.exit`; both are failures of that code and nothing else, and the latter must not take the server along.
+    """
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 @overload

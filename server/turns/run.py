@@ -32,6 +32,7 @@ from server.agents.interface import (
     UsageReport,
 )
 from server.agents.registry import HANDOFF_TOOL
+from server.agents.tools import is_being_cancelled
 from server.turns import records
 from server.turns.calls import answer_calls, as_call
 from server.turns.past import history_of
@@ -49,6 +50,9 @@ __all__ = ["TurnRun"]
 #: An agent that never waits must not keep the loop to itself: after so many outputs everybody else has a go.
 _OUTPUTS_IN_A_ROW: Final = 32
 
+#: Tokens that one step may report: more than any model takes, and sums of it fit into every column and reader.
+_MOST_TOKENS: Final = 10**9
+
 _log = structlog.get_logger(__name__)
 
 
@@ -59,6 +63,14 @@ class _Heard:
         self.reason: FinishReason = "stop"
         self.usage = UsageReport(0, 0)
         self.error: ErrorInfo | None = None
+
+
+def _checked(usage: UsageReport) -> UsageReport:
+    """Counts that can be added up and kept; an agent's structs hold whatever it put there."""
+    for count in (usage.prompt_tokens, usage.completion_tokens):
+        if not isinstance(count, int) or not 0 <= count <= _MOST_TOKENS:
+            raise AgentError("invalid_output", f"token counts are whole numbers from 0 to {_MOST_TOKENS}")
+    return usage
 
 
 class TurnRun:
@@ -162,32 +174,36 @@ class TurnRun:
             heard.error = ErrorInfo(code="timeout", message=f"the agent took longer than {limit:g} s", retryable=True)
         except AgentError as error:
             heard.error = ErrorInfo(code=error.code, message=clean_text(error.message), retryable=error.retryable)
-        except Exception as error:  # noqa: BLE001 - agents are other people's code
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if is_being_cancelled(error):
+                raise
             # What an unexpected exception says may hold paths and secrets: it is for the log.
             _log.exception("agent_failed", agent=agent.definition.type)
             heard.error = ErrorInfo(code="agent_failed", message=f"the agent failed ({type(error).__name__})")
 
     async def _take(self, agent: Agent, context: AgentContext, writer: MessageWriter, heard: _Heard) -> None:
         count = 0
+        streaming = False
         outputs = cast("AsyncGenerator[AgentOutput, None]", agent.run(context))
         async with aclosing(outputs):
             async for output in outputs:
+                count += 1
+                if count % _OUTPUTS_IN_A_ROW == 0:
+                    await asyncio.sleep(0)
                 match output:
                     case Finish(reason):
                         # An agent that announces calls and makes none has simply stopped.
                         heard.reason = "length" if reason == "length" else "stop"
                         return
                     case UsageReport():
-                        heard.usage = output
+                        heard.usage = _checked(output)
                     case _:
-                        if count == 0:
+                        if not streaming:
+                            streaming = True
                             self.status("streaming")
-                        count += 1
                         if not writer.write(output):
                             heard.reason = "length"
                             return
-                        if count % _OUTPUTS_IN_A_ROW == 0:
-                            await asyncio.sleep(0)
 
     async def _context(self, definition: AgentDefinition) -> AgentContext:
         engine, claim = self.engine, self.claim

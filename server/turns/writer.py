@@ -16,6 +16,8 @@ from storage.turns import Claim
 __all__ = ["MessageWriter"]
 
 _REASONING_SHARE: Final = 2
+#: Characters of a tool's name: far more than any tool has, and little enough to be repeated in every event of its call.
+_LONGEST_NAME: Final = 256
 
 
 class _Growing:
@@ -73,16 +75,16 @@ class MessageWriter:
         """Take a piece; False when the message is full and was cut off. Raises AgentError for output without sense."""
         if isinstance(output, ToolCallDelta):
             return self._write_call(output)
-        text = clean_text(output.text)
         if isinstance(output, Reasoning):
-            kept = text[: self._reasoning_room]
+            kept = clean_text(output.text[: self._reasoning_room])
             self._reasoning_room -= len(kept)
             self._append("reasoning", self._reasoning, kept)
             return True
-        kept = text[: self._room]
+        # Cut first: whatever is thrown away need not be looked at, and it may be much.
+        kept = clean_text(output.text[: self._room])
         self._room -= len(kept)
         self._append("content", self._content, kept)
-        return len(kept) == len(text)
+        return len(kept) == len(output.text)
 
     def _write_call(self, output: ToolCallDelta) -> bool:
         call = self._calls.get(output.index)
@@ -91,6 +93,10 @@ class MessageWriter:
                 raise AgentError("invalid_output", f"the first piece of call {output.index} does not name its tool")
             if len(self._calls) >= self._max_calls:
                 raise AgentError("too_many_calls", f"more than {self._max_calls} tool calls in one step")
+            if not isinstance(output.index, int) or len(output.name) > _LONGEST_NAME:
+                raise AgentError(
+                    "invalid_output", f"a call has a number as index and a name of at most {_LONGEST_NAME} characters"
+                )
             call = self._calls[output.index] = _GrowingCall(new_id(), clean_text(output.name))
         text = clean_text(output.arguments)
         if len(text) > self._room:
