@@ -7,7 +7,7 @@ lost on the way back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -37,7 +37,16 @@ class Heads(Protocol):
 class Follower:
     """Reads what channels lack. At most one task a channel, and one statement a poll for all of them."""
 
-    def __init__(self, channels: Mapping[UUID, Channel], heads: Heads, reader: LogReader, context: Context) -> None:
+    def __init__(
+        self,
+        channels: Mapping[UUID, Channel],
+        heads: Heads,
+        reader: LogReader,
+        context: Context,
+        gone: Callable[[UUID], None],
+    ) -> None:
+        """`gone` is told of a session that has listeners here and was deleted, by whatever process and whenever."""
+        self._gone = gone
         self._channels = channels
         self._heads = heads
         self._reader = reader
@@ -106,7 +115,12 @@ class Follower:
         if self._away:
             _log.info("the log is back")
         self._away = False
-        for session_id, seq in heads.items():
+        for session_id in session_ids:
             channel = self._channels.get(session_id)
-            if channel is not None and channel.subscribers:
+            if channel is None or not channel.subscribers:
+                continue
+            seq = heads.get(session_id)
+            if seq is None:
+                self._gone(session_id)
+            else:
                 channel.expect(seq)

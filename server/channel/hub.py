@@ -60,7 +60,7 @@ class Hub:
         self._admission = Admission(self.settings, self.counters)
         self._reader = LogReader(log, context)
         self._catch_up = CatchUp(self._reader, context, version=version)
-        self._follower = Follower(self._channels, sessions, self._reader, context)
+        self._follower = Follower(self._channels, sessions, self._reader, context, gone=self.end_session)
         self._actions = ChannelActions(
             soon=lambda flush: asyncio.get_running_loop().call_soon(flush),
             gap=self._follower.fill,

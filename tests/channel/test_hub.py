@@ -462,6 +462,19 @@ async def test_a_deleted_sessions_streams_end_for_good(desk: Desk) -> None:
     assert not peer.transport.ended[1].reconnect
 
 
+async def test_the_poll_ends_streams_of_a_session_that_others_deleted(desk: Desk) -> None:
+    peer = desk.listen()
+    await settle(30)
+
+    async def none_of_them(session_ids: Sequence[UUID]) -> dict[UUID, int]:
+        return {}
+
+    desk.log.heads = none_of_them  # type: ignore[method-assign]
+    await desk.hub.poll()
+    assert peer.transport.ended is not None
+    assert peer.transport.ended[0] is ErrorCode.SESSION_GONE
+
+
 async def test_who_replays_a_log_that_was_emptied_is_sent_to_find_out_why(desk: Desk) -> None:
     await desk.hub.start()
     desk.store(body(1))

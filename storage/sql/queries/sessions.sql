@@ -63,5 +63,5 @@ WITH s AS MATERIALIZED (SELECT session_id FROM sessions WHERE session_id = $1 AN
 SELECT session_id FROM s
 
 -- name: session_heads
--- The number of the last event of each session. $1 sessions.
-SELECT session_id, seq FROM sessions WHERE session_id = ANY($1::uuid[])
+-- The number of the last event of each session that was not deleted. $1 sessions.
+SELECT session_id, seq FROM sessions WHERE session_id = ANY($1::uuid[]) AND deleted_at IS NULL

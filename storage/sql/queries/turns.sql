@@ -169,8 +169,10 @@ SELECT steps.worker_id, steps.attempt, steps.revision, turns.cancel_requested, s
 SELECT call_id, name, arguments, executor, state FROM tool_calls WHERE turn_id = $1 AND step = $2 ORDER BY ordinal
 
 -- name: cancelled_turns
--- Those of the given turns that somebody asked to stop. $1 turns.
-SELECT turn_id FROM turns WHERE turn_id = ANY($1::uuid[]) AND cancel_requested
+-- Those of the given turns that somebody asked to stop, or that are gone with their session. $1 turns.
+SELECT asked.turn_id
+  FROM unnest($1::uuid[]) AS asked (turn_id) LEFT JOIN turns USING (turn_id)
+ WHERE turns.turn_id IS NULL OR turns.cancel_requested
 
 -- name: next_queued
 -- The first waiting message of an idle session, with the session's agent. $1 session.
