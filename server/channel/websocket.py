@@ -171,6 +171,10 @@ class _Reader:
             message = await self._socket.receive()
             self._subscriber.heard_at = self._hub.clock.monotonic()
             going = await self._take(message)
+            # What has arrived is received without waiting, and thousands of pings fit into one read of the socket: the
+            # others have their turn after each. A reply, too, is written at the end of this turn of the loop, and only
+            # then its size shows in the backlog.
+            await asyncio.sleep(0)
 
     async def _take(self, message: WSMessage) -> bool:
         """Handle one message; whether there may be another."""
@@ -199,8 +203,6 @@ class _Reader:
             with self._not_reading():
                 reply = await self._reply(command)
             self._hub.reply(self._subscriber, reply)
-        # The reply is written at the end of this turn of the loop; only then its size shows in the backlog.
-        await asyncio.sleep(0)
 
     def _decode(self, message: WSMessage) -> Command:
         settings = self._hub.settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,14 +19,21 @@ T = TypeVar("T", bound=Struct)
 
 #: Levels of arrays and objects in a body.
 _MAX_NESTING: Final = 64
+#: What a client has for sending a body, in seconds; without it a silent one would be waited for for ever.
+_BODY_TIMEOUT: Final = 30.0
 
 
 async def body_of(request: web.Request, kind: type[T]) -> T:
     """The JSON body as a struct; an empty body is an empty object.
 
-    Raises ParleyError: MALFORMED when it is no JSON, INVALID with the field's path, TOO_LARGE.
+    Raises ParleyError: MALFORMED when it is no JSON, INVALID with the field's path, TOO_LARGE, STALE
+    when it did not come in time.
     """
-    data = await request.read()
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT):
+            data = await request.read()
+    except TimeoutError:
+        raise ParleyError(ErrorCode.STALE, "the body did not come in time") from None
     try:
         value: object = msgspec.json.decode(data) if data.strip() else {}
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
