@@ -1,4 +1,4 @@
-"""The load: one process, one loop over raw sockets, which reads into one buffer and counts.
+"""The load: one process, one loop over raw sockets, which reads and counts.
 
 It understands as much of HTTP and WebSocket as it takes to be served, and nothing of what it is served: events are
 counted by a byte that each holds once. So it costs a small part of what serving costs; how much, every answer says.
@@ -7,60 +7,25 @@ counted by a byte that each holds once. So it costs a small part of what serving
 from __future__ import annotations
 
 import json
-import select
-import selectors
 import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import cycle
 from typing import Any, Final
 from uuid import uuid4
 
 from tests.benchmarks.children import answer, cpu_seconds, pin, raise_file_limit
-from tests.benchmarks.publishing import MARK
+from tests.benchmarks.counting import Work, count_events, language
+from tests.benchmarks.polling import PATIENCE, Poller
 
 __all__: list[str] = []
 
-_PATIENCE: Final = 30.0
 #: Connections are opened so many at a time, fewer than a listener lets wait.
 _BATCH: Final = 100
 _ACK: Final = b'"event_type":"ack"'
 _DELTA: Final = b'"message_delta"'
-
-
-class _Poller:
-    """Which sockets can be read; the system's epoll where there is one, without the objects around it."""
-
-    def __init__(self, sockets: Sequence[socket.socket]) -> None:
-        self._epoll: select.epoll | None = None
-        self._selector: selectors.BaseSelector | None = None
-        if hasattr(select, "epoll"):
-            self._epoll = select.epoll()
-            for each in sockets:
-                self._epoll.register(each, select.EPOLLIN)
-        else:
-            self._selector = selectors.DefaultSelector()
-            for each in sockets:
-                self._selector.register(each, selectors.EVENT_READ)
-
-    def ready(self, timeout: float = _PATIENCE) -> list[int]:
-        """File descriptors, after at most `timeout` seconds."""
-        if self._epoll is not None:
-            return [descriptor for descriptor, _ in self._epoll.poll(timeout)]
-        assert self._selector is not None
-        return [key.fd for key, _ in self._selector.select(timeout)]
-
-    def look(self) -> None:
-        """Ask the system, for nothing."""
-        self.ready(0)
-
-    def close(self) -> None:
-        """Let go of it; the sockets stay."""
-        for each in (self._epoll, self._selector):
-            if each is not None:
-                each.close()
 
 
 class _Load:
@@ -91,44 +56,17 @@ class _Load:
         sockets = self._groups[group]
         publisher = _connect(control, b"")
         publisher.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        poller = _Poller(sockets)
-        buffer = bytearray(1 << 18)
-        readers = {each.fileno(): each.recv_into for each in sockets}
-        seen = dict.fromkeys(readers, 0)
-        at = [len(seen), *[0] * rounds]  # how many streams have had so many events
-        asked, done, received, reads = min(in_flight, rounds), 0, 0, 0
+        language()  # is found out before anything counts
         began, cpu = time.perf_counter(), cpu_seconds()
-        publisher.sendall(bytes(asked))
-        while done < rounds:
-            descriptors = poller.ready()
-            if not descriptors:
-                raise RuntimeError(f"{done} of {rounds} events came everywhere, and then nothing more")
-            for descriptor in descriptors:
-                size = readers[descriptor](buffer)
-                if not size:
-                    raise RuntimeError("a stream ended")
-                received += size
-                if toil:
-                    poller.look()
-                    buffer.count(MARK, 0, size)
-                events = buffer.count(MARK, 0, size)
-                if events:
-                    level = seen[descriptor]
-                    seen[descriptor] = level + events
-                    at[level] -= 1
-                    at[level + events] += 1
-            reads += len(descriptors)
-            while done < rounds and not at[done]:
-                done += 1
-            more = min(rounds, done + in_flight) - asked
-            if more:
-                publisher.sendall(bytes(more))
-                asked += more
+        counted = count_events(sockets, publisher, Work(in_flight, rounds, toil))
         seconds, used = time.perf_counter() - began, cpu_seconds() - cpu
-        poller.close()
         publisher.close()
         rate = rounds * len(sockets) / seconds
-        return {"seconds": seconds, "cpu": used, "rate": rate, "bytes": received, "reads": reads}
+        return {"seconds": seconds, "cpu": used, "rate": rate, "bytes": counted.received, "reads": counted.reads}
+
+    def language(self) -> str:
+        """What events are counted in."""
+        return language()
 
     def post(self, port: int, sessions: list[str], count: int) -> dict[str, float]:
         """Commands by POST over kept connections, one caller a session, each waiting for its answer."""
@@ -150,7 +88,7 @@ class _Load:
         `ends` is what a stream is sent last. Returns the milliseconds from sending to the first delta.
         """
         sockets = {each.fileno(): each for each in self._groups[group]}
-        poller = _Poller(list(sockets.values()))
+        poller = Poller(list(sockets.values()))
         resting = deque(sockets)
         waiting: dict[int, float] = {}
         tails = dict.fromkeys(sockets, b"")
@@ -160,7 +98,7 @@ class _Load:
         began = time.perf_counter()
         while len(delays) < count or len(resting) < len(sockets):
             due = began + sent / rate
-            pause = _PATIENCE if sent == count else max(due - time.perf_counter(), 0)
+            pause = PATIENCE if sent == count else max(due - time.perf_counter(), 0)
             if pause and not (descriptors := poller.ready(pause)) and sent == count:
                 raise RuntimeError("an answer did not come")
             descriptors = descriptors if pause else poller.ready(0)
@@ -189,7 +127,7 @@ class _Load:
 
 
 def _connect(port: int, first: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
+    connection = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
     connection.sendall(first)
     return connection
 
@@ -253,7 +191,7 @@ def _closed_loop(
     answered: Callable[[bytes], bool],
 ) -> dict[str, float]:
     """Every caller sends its next request when its last one was answered, until `count` are."""
-    poller = _Poller(sockets)
+    poller = Poller(sockets)
     callers = {each.fileno(): each for each in sockets}
     buffers = dict.fromkeys(callers, b"")
     sent = done = 0
