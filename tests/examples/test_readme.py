@@ -1,0 +1,183 @@
+"""The first page that people read: its commands run, its code works, and what it calls missing is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import parley
+from protocol.client import connect
+from protocol.durable import MessageCreated, TaskCompleted
+from server.cli import _parser
+from tests.cli.support import start
+from tests.examples.test_examples import run
+from tests.support.server import RunningServer
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted(
+    path for path in ROOT.rglob("README.md") if not any(p.startswith(".") for p in path.parts[len(ROOT.parts) :])
+)
+ADDRESS = "http://127.0.0.1:8080"
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    """The code blocks of a language, without the indentation of the list that they stand in."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(rf"^{indent}", "", code, flags=re.MULTILINE) for indent, code in found]
+
+
+def commands() -> Iterator[list[str]]:
+    for block in blocks("sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            yield shlex.split(line)
+
+
+def code_with(word: str) -> str:
+    (found,) = (block for block in blocks("python") if word in block)
+    return found
+
+
+def test_every_command_can_be_given() -> None:
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for program, *arguments in commands():
+        match Path(program).name:
+            case "make":
+                assert arguments[0] in targets
+                for flags in arguments[1:]:
+                    assert flags.startswith("ARGS=")
+                    _parser().parse_args(["serve", *shlex.split(flags.removeprefix("ARGS="))])
+            case "parley":
+                _parser().parse_args(arguments)
+            case name:
+                assert name in {"curl", "kill"}
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
+async def test_curl_does_what_is_promised(server: RunningServer) -> None:
+    shown = []
+    for program, *arguments in commands():
+        if program != "curl":
+            continue
+        here = [argument.replace(ADDRESS, server.url) for argument in arguments]
+        process = await asyncio.create_subprocess_exec(program, *here, stdout=asyncio.subprocess.PIPE)
+        assert process.stdout is not None
+        # Streams do not end; `sync` says that everything which had happened was shown.
+        seen = ""
+        async for line in process.stdout:
+            seen += line.decode()
+            if "-N" in arguments and '"event_type":"sync"' in seen:
+                process.kill()
+        await process.communicate()
+        shown.append(seen)
+    session, accepted, history, sse, ndjson = shown
+    assert msgspec.json.decode(session)["alias"] == "tour"
+    assert msgspec.json.decode(accepted)["status"] == "accepted"
+    assert msgspec.json.decode(history)["messages"][0]["content"] == "count to 20"
+    assert "event: message_created\ndata: {" in sse
+    assert msgspec.json.decode(ndjson.splitlines()[1])["event_type"] == "message_created"
+
+
+@pytest.mark.feature("E02")
+async def test_the_client_runs(server: RunningServer, tmp_path: Path) -> None:
+    script = tmp_path / "client.py"
+    script.write_text(code_with("import connect").replace(ADDRESS, server.url), encoding="utf-8")
+    code, out, errors = await run(sys.executable, script)
+    assert (code, errors) == (0, "")
+    assert out.splitlines()[0].startswith("connected ")
+    assert out.splitlines()[-1].startswith("task_completed ")
+
+
+@pytest.mark.feature("A06")
+async def test_the_agent_answers_and_the_server_greets_as_shown(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "mine.py").write_text(code_with("@agent"), encoding="utf-8")
+    (config,) = blocks("toml")
+    (tmp_path / "mine.toml").write_text(config, encoding="utf-8")
+    arguments = ("serve", "--port", "0", "--config", str(tmp_path / "mine.toml"), "--database-url", database_url)
+    greeting = blocks("text")[0].splitlines()
+    async with start(*arguments) as process:
+        lines = [await process.line("") for _ in greeting]
+        # The same lines: only address, agent and database are this run's.
+        assert [line.split()[0] for line in lines] == [line.split()[0] for line in greeting]
+        assert (lines[-1].rstrip(), lines[2].split()) == (greeting[-1], ["agent", "mine", "(mine)"])
+        async with connect(lines[0].split()[-1]) as client, asyncio.timeout(30):
+            await client.say("what a day")
+            async for event in client:
+                match event.payload:
+                    case MessageCreated(role="assistant", content=content):
+                        assert content == "WHAT A DAY "
+                    case TaskCompleted(status=status):
+                        assert status == "completed"
+                        break
+                    case _:
+                        pass
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        {"type": "user_message", "content": "x", "on_busy": "interrupt"},
+        {"type": "user_message", "content": "x", "on_busy": "steer"},
+        {"type": "register_tools", "tools": []},
+    ],
+    ids=str,
+)
+async def test_what_is_not_there_yet_is_refused(server: RunningServer, command: dict[str, object]) -> None:
+    """Whoever makes one of these work also changes the README and what the offline agent explains."""
+    session = await server.create_session()
+    status, problem = await server.command(session, **command)
+    assert (status, problem["code"]) == (501, "not_supported")
+
+
+async def test_an_agent_that_is_to_hand_over_cannot_yet(server: RunningServer) -> None:
+    """As above."""
+    session = await server.create_session()
+    async with connect(server.url, session) as client, asyncio.timeout(30):
+        await client.say("hand over to the coder")
+        async for event in client:
+            if event.event_type == "task_completed":
+                break
+    async with server.client.get(f"/sessions/{session}") as response:
+        assert (await response.json())["current_agent"] == "offline"
+
+
+# --- names and links
+
+
+def test_the_readme_names_all_of_the_public_face_and_nothing_else() -> None:
+    rows = README.partition("| `from parley import` | |\n")[2].partition("\n\n")[0].splitlines()[1:]
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(parley.__all__)
+    assert [name for name in named if not hasattr(parley, name)] == []
+
+
+def test_documents_and_examples_import_from_parley_only_what_it_offers() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in [*PAGES, ROOT / "parley.py", *(ROOT / "examples").iterdir()]]
+    imports = re.findall(r"from parley import ([\w, ]+)", "\n".join(texts))
+    assert imports
+    assert {name.strip() for line in imports for name in line.split(",")} <= set(parley.__all__)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_in_documents_imports_what_there_is(page: Path) -> None:
+    for block in blocks("python", page.read_text(encoding="utf-8")):
+        for module, names in re.findall(
+            r"^from ((?:parley|protocol|storage|server)\S*) import (.*)$", block, re.MULTILINE
+        ):
+            missing = [name for name in names.split(", ") if not hasattr(importlib.import_module(module), name)]
+            assert missing == []
+
+
+def test_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^):]+)\)", README)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md", *links} <= {"storage/sql/README.md"}
