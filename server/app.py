@@ -6,17 +6,20 @@
 `server.run` puts the application behind a listener.
 
 Order of starting: PostgreSQL, migrations, pool, hub, turns, listener. Order of stopping: listener, streams, requests,
-turns, hub, pool, PostgreSQL.
+turns, connections to the model, hub, pool, PostgreSQL.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from protocol.errors import ErrorCode
 from server.agents.loading import AgentLoadError
+from server.agents.model.agent import ModelAgent
+from server.agents.model.endpoint import Endpoint
 from server.agents.registry import Registry
 from server.auth import Access, Gatekeeper, Tokens, authenticate
 from server.channel.commands import Commands
@@ -52,8 +55,10 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     `registry` takes the place of the one that the configuration describes.
     """
     clock = clock or SystemClock()
+    endpoint = Endpoint(config.model) if config.model.model is not None else None
+    model = partial(ModelAgent, endpoint=endpoint) if endpoint is not None else None
     try:
-        registry = registry or Registry.build(config.agents, base=config.base)
+        registry = registry or Registry.build(config.agents, base=config.base, model=model)
     except (AgentLoadError, ValueError) as error:
         raise ConfigError(f"agents: {error}") from error
     db = Database(max_size=config.database.pool_size)
@@ -73,6 +78,7 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         commands=Commands(turns),
         registry=registry,
         access=Access(sessions),
+        endpoint=endpoint,
     )
 
 

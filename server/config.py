@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from server.agents.config import AgentsConfig
+from server.agents.model.settings import OPENAI_URL, ModelSettings
 from server.channel.settings import ChannelSettings
 from server.turns.settings import TurnSettings
 
@@ -155,6 +156,7 @@ class _Sections(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     auth: AuthSettings = AuthSettings()
     channel: ChannelSettings = ChannelSettings()
     agents: AgentsConfig = AgentsConfig()
+    model: ModelSettings = ModelSettings()
     turns: TurnSettings = TurnSettings()
     log: LogSettings = LogSettings()
 
@@ -195,6 +197,9 @@ ENVIRONMENT: Final[Mapping[str, _Variable]] = {
     "PARLEY_DATABASE_URL": _Variable("database.url", str),
     "PARLEY_DATA_DIR": _Variable("database.data_dir", str),
     "PARLEY_AGENT": _Variable("agents.default", str),
+    "PARLEY_MODEL": _Variable("model.model", str.strip),
+    "PARLEY_MODEL_BASE_URL": _Variable("model.base_url", str.strip),
+    "PARLEY_MODEL_API_KEY": _Variable("model.api_key", str.strip),
     "PARLEY_LOG_FORMAT": _Variable("log.format", str),
     "PARLEY_LOG_LEVEL": _Variable("log.level", str),
 }
@@ -225,6 +230,7 @@ def load(
         for key, value in layer.items():
             section, _, name = key.partition(".")
             _table(values, section, path)[name] = value
+    _borrow_from_openai(_table(values, "model", path), environ)
     try:
         sections = msgspec.convert(values, _Sections)
     except msgspec.ValidationError as error:
@@ -264,6 +270,21 @@ def _variables(environ: Mapping[str, str]) -> dict[str, object]:
         except ValueError:
             raise ConfigError(f"{variable.key}: {text!r} is not a number (from the environment, {name})") from None
     return values
+
+
+def _borrow_from_openai(model: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Where a model is named and the rest is left open, take what OpenAI's own clients read from the environment.
+
+    Without a name nothing is taken: many have such a key lying about, and no conversation leaves this machine for that.
+    The key goes to the host that it is for, and to no other endpoint that the configuration names.
+    """
+    url, key = environ.get("OPENAI_BASE_URL", "").strip(), environ.get("OPENAI_API_KEY", "").strip()
+    if not model.get("model"):
+        return
+    if url:
+        model.setdefault("base_url", url)
+    if key and model.get("base_url", OPENAI_URL) in (url, OPENAI_URL, f"{OPENAI_URL}/"):
+        model.setdefault("api_key", key)
 
 
 def _named_file(environ: Mapping[str, str]) -> Path | None:

@@ -75,6 +75,7 @@ class Lifecycle:
         # Each in spite of what went wrong with those before: a server that stays behind is worse than an error.
         for name, stop in (
             ("turns", services.turns.stop),
+            *([] if services.endpoint is None else [("endpoint", services.endpoint.stop)]),
             ("hub", services.hub.stop),
             ("database", services.db.close),
             ("postgres", services.store.stop),

@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from server.agents.model.endpoint import Endpoint
 from server.agents.registry import Registry
 from server.auth.access import Access
 from server.channel.commands import Commands
@@ -49,6 +50,8 @@ class Services:
     commands: Commands
     registry: Registry
     access: Access
+    #: Where the model is asked, if one is configured.
+    endpoint: Endpoint | None = None
     phase: Phase = Phase.STARTING
 
 

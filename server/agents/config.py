@@ -9,7 +9,9 @@ from msgspec import Meta, Struct
 __all__ = ["AgentOverride", "AgentsConfig", "OfflineConfig"]
 
 _HOW_TO_CONFIGURE = (
-    'To put a real agent here, write an async generator function under `@agent(type="mine")` in a file of yours, and '
+    "To let a model answer, name it in the configuration: `[model]`, `model`, and `base_url` (Ollama, vLLM, llama.cpp) "
+    "or `api_key`. "
+    'For an agent of your own, write an async generator function under `@agent(type="mine")` in a file of yours, and '
     'name it in the configuration: `[agents]`, `python = ["mine.py:mine"]`, `default = "mine"`.'
 )
 
@@ -24,6 +26,8 @@ class AgentOverride(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tools: tuple[str, ...] | None = None
     file_patterns: tuple[str, ...] | None = None
     handoffs: tuple[str, ...] | None = None
+    #: Another model than that of the `[model]` section.
+    model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
 
 class OfflineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -149,7 +149,7 @@ class AgentDefinition(Struct, frozen=True, kw_only=True):
     ``allowed_tools`` are exact tool names, or ``("*",)`` for all. ``file_patterns`` limits the files that the agent
     may write; ``None`` is no limit. ``handoffs`` are the agent types that it may hand a turn to. ``rerun`` says
     whether a step may be run again by another process after its own died; where not, the message is closed as
-    ``interrupted``.
+    ``interrupted``. ``model`` is the model that runs it, if that is another than the configured one.
 
     Raises ``ValueError`` for a type that is no plain name or that could be mistaken for an ``agent_id``.
     """
@@ -162,6 +162,7 @@ class AgentDefinition(Struct, frozen=True, kw_only=True):
     file_patterns: tuple[str, ...] | None = None
     handoffs: tuple[str, ...] = ()
     rerun: bool = True
+    model: str | None = None
 
     def __post_init__(self) -> None:
         if not _TYPE.fullmatch(self.type) or _is_uuid(self.type):

@@ -189,6 +189,7 @@ def _overridden(definition: AgentDefinition, override: AgentOverride) -> AgentDe
         "allowed_tools": override.tools,
         "file_patterns": override.file_patterns,
         "handoffs": override.handoffs,
+        "model": override.model,
     }
     return msgspec.structs.replace(
         definition, **{field: value for field, value in changes.items() if value is not None}

@@ -1,0 +1,108 @@
+"""The ``[model]`` section of the configuration, as a type. It imports nothing that opens sockets."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+from msgspec import Meta, Struct
+
+__all__ = ["OPENAI_URL", "ModelSettings"]
+
+OPENAI_URL: Final = "https://api.openai.com/v1"
+"""Where a key belongs for which no ``base_url`` is given."""
+
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+# What RFC 9110 (section 5.6.2) allows in the name of a header, and the visible ASCII that it wants in a value.
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+_KEY: Final = re.compile(r"[\x21-\x7e]+")
+_PATH: Final = "/chat/completions"
+_OURS: Final = frozenset({"messages", "model", "stream", "tools"})
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which model answers, and where it is asked; without ``model`` no model is used at all.
+
+    ``base_url`` is the part before ``/chat/completions``; when missing, and ``api_key`` is given, it is OpenAI's.
+    ``timeout_connect`` bounds connecting and the TLS handshake, ``timeout_first_token`` the time from the request to
+    the first piece of the answer (a local server may have to load the model in it), ``timeout_idle`` the time without
+    a byte from then on. ``max_retries`` counts further tries of a request before its first token; later there are
+    none. ``max_connections`` bounds the requests at a time; more wait. ``extra_headers`` and ``extra_body`` are added
+    to each request. Times are in seconds.
+    """
+
+    model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    base_url: str | None = None
+    api_key: str | None = None
+    timeout_connect: Seconds = 10.0
+    timeout_first_token: Seconds = 180.0
+    timeout_idle: Seconds = 60.0
+    max_retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    extra_headers: dict[str, str] = {}
+    extra_body: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        # No value is quoted in what is said here: any of them may be, or hold, a secret.
+        if self.model is None and (self.base_url or self.api_key):
+            raise ValueError("model: it is missing; name the model, as the endpoint calls it")
+        if self.model is not None and not (self.base_url or self.api_key):
+            raise ValueError("base_url: say where the model is (http://127.0.0.1:11434/v1), or give an api_key")
+        if self.api_key is not None and not _KEY.fullmatch(self.api_key):
+            raise ValueError("api_key: it is empty or holds characters that no key has")
+        if self.base_url is not None:
+            _check_url(self.base_url)
+        for name, value in self.extra_headers.items():
+            if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+                raise ValueError(f"extra_headers: {name!r} is not a header, or its value is not plain ASCII")
+        if taken := _OURS & self.extra_body.keys():
+            raise ValueError(f"extra_body: {min(taken)!r} is set by the server")
+
+    @property
+    def url(self) -> str:
+        """Where requests are posted to."""
+        parts = self._parts
+        path = parts.path.rstrip("/").removesuffix(_PATH) + _PATH
+        return parts._replace(path=path).geturl()
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: what people may be shown of the URL."""
+        return f"{self._parts.scheme}://{self._parts.netloc}"
+
+    @property
+    def host(self) -> str:
+        """The endpoint's name or address."""
+        return self._parts.hostname or ""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown, should an endpoint repeat it."""
+        values = (self.api_key or "", self._parts.query, *self.extra_headers.values())
+        return tuple(value for value in values if value)
+
+    @property
+    def _parts(self) -> SplitResult:
+        return urlsplit(self.base_url or OPENAI_URL)
+
+    def __repr__(self) -> str:
+        return f"ModelSettings(model={self.model!r}, origin={self.origin!r})"
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ValueError("base_url: it is not a URL") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("base_url: it is not of the form https://host[:port]/path")
+    if "@" in parts.netloc:
+        raise ValueError("base_url: a key does not belong into it; use api_key or extra_headers")
+    if parts.fragment:
+        raise ValueError("base_url: it has a fragment (#...)")
