@@ -112,19 +112,19 @@ class Commands:
 
     async def cancel(self, head: CommandHead, turn_id: UUID, events: Sequence[NewEvent]) -> Reply:
         """Ask the turn to stop. Raises StaleError when another one is running."""
-        return await self._reply(head, await self._run("cancel", head, turn_id, *_columns(events)), events)
+        return await self._reply(head, await self._run("cancel", head, *_columns(events), turn_id), events)
 
     async def switch_agent(self, head: CommandHead, agents: tuple[str, str], events: Sequence[NewEvent]) -> Reply:
         """Change the session's agent from the first to the second. Raises StaleError when it is another by now."""
-        return await self._reply(head, await self._run("switch_agent", head, *agents, *_columns(events)), events)
+        return await self._reply(head, await self._run("switch_agent", head, *_columns(events), *agents), events)
 
     async def remove_queued(self, head: CommandHead, message_id: UUID, events: Sequence[NewEvent]) -> Reply:
         """Take one waiting message back."""
-        return await self._reply(head, await self._run("remove_queued", head, message_id, *_columns(events)), events)
+        return await self._reply(head, await self._run("remove_queued", head, *_columns(events), message_id), events)
 
     async def reorder_queue(self, head: CommandHead, order: Sequence[UUID], events: Sequence[NewEvent]) -> Reply:
         """Put the waiting messages into another order."""
-        return await self._reply(head, await self._run("reorder_queue", head, list(order), *_columns(events)), events)
+        return await self._reply(head, await self._run("reorder_queue", head, *_columns(events), list(order)), events)
 
     async def _run(self, name: str, head: CommandHead, *arguments: Any) -> asyncpg.Record:
         row = await self._database.fetchrow(

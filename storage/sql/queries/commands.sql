@@ -1,4 +1,5 @@
--- Commands of clients: each one statement, one transaction, one round trip. The parameters $1 to $8 are the same in all.
+-- Commands of clients: each one statement, one transaction, one round trip. The parameters $1 to $8 are the same in all;
+-- $9 and $10 are the events, but in user_message, which brings those of two cases.
 
 -- name: user_message
 -- Starts a turn when the session is idle, else appends to the queue; the events of both cases come ready-made.
@@ -57,90 +58,78 @@ WITH s AS MATERIALIZED ({locked_session}),
 {command_outcome}
 
 -- name: cancel
--- Asks the running turn to stop; its worker ends it. $10/$11 events.
--- $9 the turn, which must be the one running: who knows its id has a snapshot in which its row can be found.
+-- Asks the running turn to stop; its worker ends it. $9/$10 events.
+-- $11 the turn, which must be the one running: who knows its id has a snapshot in which its row can be found.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
        SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, s.active_turn AS turn_id,
               CASE WHEN s.active_turn IS NULL THEN 'no_active_turn'
-                   WHEN s.active_turn IS DISTINCT FROM $9::uuid THEN 'stale' END AS refusal
+                   WHEN s.active_turn IS DISTINCT FROM $11::uuid THEN 'stale' END AS refusal
          FROM s
      ),
      numbered AS ({numbered}),
      c AS ({stored_command}),
      fresh AS (SELECT v.* FROM v, c WHERE c.first_seq > v.seq),
      asked AS (UPDATE turns SET cancel_requested = true FROM fresh WHERE turns.turn_id = fresh.active_turn),
-     new_events AS (
-       INSERT INTO events (session_id, seq, event_type, created_at, body)
-       SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $8, e.body
-         FROM fresh, unnest($10::text[], $11::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
-     ),
+     new_events AS ({announced}),
      new_head AS (
-       UPDATE sessions SET seq = fresh.seq + cardinality($10), last_activity = $8
+       UPDATE sessions SET seq = fresh.seq + cardinality($9), last_activity = $8
          FROM fresh WHERE sessions.session_id = fresh.session_id
      )
 {command_outcome}
 
 -- name: switch_agent
--- Makes another agent the session's own, from its next turn on. $9 agent now, $10 agent to be, $11/$12 events.
+-- Makes another agent the session's own, from its next turn on. $11 agent now, $12 agent to be, $9/$10 events.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
        SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, NULL::uuid AS turn_id,
-              CASE WHEN s.current_agent <> $9 THEN 'stale' END AS refusal
+              CASE WHEN s.current_agent <> $11 THEN 'stale' END AS refusal
          FROM s
      ),
      numbered AS ({numbered}),
      c AS ({stored_command}),
      fresh AS (SELECT v.* FROM v, c WHERE c.first_seq > v.seq),
-     new_events AS (
-       INSERT INTO events (session_id, seq, event_type, created_at, body)
-       SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $8, e.body
-         FROM fresh, unnest($11::text[], $12::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
-     ),
+     new_events AS ({announced}),
      new_head AS (
-       UPDATE sessions SET seq = fresh.seq + cardinality($11), current_agent = $10, last_activity = $8
+       UPDATE sessions SET seq = fresh.seq + cardinality($9), current_agent = $12, last_activity = $8
          FROM fresh WHERE sessions.session_id = fresh.session_id
      )
 {command_outcome}
 
 -- name: remove_queued
--- Takes one message out of the queue. $9 message, $10/$11 events.
+-- Takes one message out of the queue. $11 message, $9/$10 events.
 WITH s AS MATERIALIZED ({locked_session}),
      v AS (
-       SELECT s.*, 'accepted'::text AS status, $9::uuid AS message_id, NULL::uuid AS turn_id,
+       SELECT s.*, 'accepted'::text AS status, $11::uuid AS message_id, NULL::uuid AS turn_id,
               CASE WHEN q.message_id IS NULL THEN 'not_waiting' END AS refusal
          FROM s LEFT JOIN LATERAL (
               SELECT queue.message_id FROM queue
-               WHERE queue.session_id = s.session_id AND queue.message_id = $9 FOR UPDATE) q ON true
+               WHERE queue.session_id = s.session_id AND queue.message_id = $11 FOR UPDATE) q ON true
      ),
      numbered AS ({numbered}),
      c AS ({stored_command}),
      fresh AS (SELECT v.* FROM v, c WHERE c.first_seq > v.seq),
-     gone AS (DELETE FROM queue USING fresh WHERE queue.session_id = fresh.session_id AND queue.message_id = $9),
-     new_events AS (
-       INSERT INTO events (session_id, seq, event_type, created_at, body)
-       SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $8, e.body
-         FROM fresh, unnest($10::text[], $11::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
-     ),
+     gone AS (DELETE FROM queue USING fresh WHERE queue.session_id = fresh.session_id AND queue.message_id = $11),
+     new_events AS ({announced}),
      new_head AS (
-       UPDATE sessions SET seq = fresh.seq + cardinality($10), queued = fresh.queued - 1, last_activity = $8
+       UPDATE sessions SET seq = fresh.seq + cardinality($9), queued = fresh.queued - 1, last_activity = $8
          FROM fresh WHERE sessions.session_id = fresh.session_id
      )
 {command_outcome}
 
 -- name: reorder_queue
--- Puts the waiting messages into the order given, which must name each of them once. $9 messages, $10/$11 events.
+-- Puts the waiting messages into the order given, which must name each of them once. $11 messages, $9/$10 events.
 -- They are locked because only so those are left out that were taken away while this statement waited for the session.
 WITH s AS MATERIALIZED ({locked_session}),
      waiting AS MATERIALIZED (
        SELECT q.message_id
          FROM s CROSS JOIN LATERAL (
               SELECT queue.message_id FROM queue
-               WHERE queue.session_id = s.session_id AND queue.message_id = ANY($9::uuid[]) FOR UPDATE) q
+               WHERE queue.session_id = s.session_id AND queue.message_id = ANY($11::uuid[]) FOR UPDATE) q
      ),
      v AS (
        SELECT s.*, 'accepted'::text AS status, NULL::uuid AS message_id, NULL::uuid AS turn_id,
-              CASE WHEN cardinality($9) <> s.queued OR (SELECT count(*) FROM waiting) <> s.queued
+              CASE WHEN cardinality($11) <> s.queued OR (SELECT count(*) FROM waiting) <> s.queued
                    THEN 'not_the_queue' END AS refusal
          FROM s
      ),
@@ -148,17 +137,13 @@ WITH s AS MATERIALIZED ({locked_session}),
      c AS ({stored_command}),
      fresh AS (SELECT v.* FROM v, c WHERE c.first_seq > v.seq),
      moved AS (
-       UPDATE queue SET position = fresh.seq + o.ordinal - cardinality($9)
-         FROM fresh, unnest($9) WITH ORDINALITY AS o (message_id, ordinal)
+       UPDATE queue SET position = fresh.seq + o.ordinal - cardinality($11)
+         FROM fresh, unnest($11) WITH ORDINALITY AS o (message_id, ordinal)
         WHERE queue.session_id = fresh.session_id AND queue.message_id = o.message_id
      ),
-     new_events AS (
-       INSERT INTO events (session_id, seq, event_type, created_at, body)
-       SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $8, e.body
-         FROM fresh, unnest($10::text[], $11::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
-     ),
+     new_events AS ({announced}),
      new_head AS (
-       UPDATE sessions SET seq = fresh.seq + cardinality($10), last_activity = $8
+       UPDATE sessions SET seq = fresh.seq + cardinality($9), last_activity = $8
          FROM fresh WHERE sessions.session_id = fresh.session_id
      )
 {command_outcome}

@@ -32,6 +32,12 @@ SELECT v.session_id, $5, $6, v.seq + 1, v.status, v.message_id, v.turn_id, $3, $
     ON CONFLICT (session_id, command_id) DO UPDATE SET command_id = EXCLUDED.command_id
 RETURNING body_hash, first_seq, status, message_id, turn_id
 
+-- name: announced
+-- The events of a fresh command, numbered on from the session's last. $9/$10 events, $8 now.
+INSERT INTO events (session_id, seq, event_type, created_at, body)
+SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $8, e.body
+  FROM fresh, unnest($9::text[], $10::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
+
 -- name: command_outcome
 -- What the caller is told: the verdict under the lock, the stored command, and whether it is this very one.
 SELECT v.epoch, v.seq, v.refusal, v.active_turn, v.current_agent,
