@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -28,6 +30,8 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _STOP_MARGIN: Final = 60.0
 #: What stopping may still take once it is hurried, or over time.
 _HURRIED_MARGIN: Final = 10.0
+#: How long tasks that are cancelled once more, at the very end, may take. Seconds.
+_LEAVE_PATIENCE: Final = 2.0
 
 
 class ListenError(Exception):
@@ -53,6 +57,7 @@ async def run(config: Config, announce: Callable[[str, Services], object]) -> in
         finally:
             await _take_down(runner, stop, config.server.shutdown_timeout + _STOP_MARGIN)
             await app[LIFECYCLE].stop()
+    await _leave(stop.exit_code)
     return stop.exit_code
 
 
@@ -130,6 +135,24 @@ def _why_not(error: OSError, where: str) -> str:
     if error.errno in {errno.EACCES, errno.EPERM}:
         return f"{where} may not be used by this user; ports below 1024 are the administrator's"
     return f"cannot listen on {where}: {error.strerror or error}"
+
+
+async def _leave(exit_code: int) -> None:
+    """End what is left of other people's code; what does not end within bounds is left to the end of the process.
+
+    Everything of ours is closed and flushed by now. An agent that swallows its cancellation would keep Python's own
+    way out, which waits for every task, waiting for ever.
+    """
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, left = await asyncio.wait(left, timeout=_LEAVE_PATIENCE)
+    if left:
+        _log.error("tasks_left_behind", tasks=sorted(task.get_name() for task in left))
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(exit_code)
 
 
 async def _take_down(runner: web.AppRunner, stop: _Stop, bound: float) -> None:

@@ -25,6 +25,7 @@ import structlog
 from msgspec import Struct
 
 from server.agents.interface import ToolContext, ToolSpec
+from server.agents.threads import TooManyThreadsError, in_thread
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -117,9 +118,11 @@ class ServerTool:
             async with limit:
                 if inspect.iscoroutinefunction(self._function):
                     return await self._function(**arguments)
-                return await asyncio.to_thread(functools.partial(self._function, **arguments))
+                return await in_thread(functools.partial(self._function, **arguments))
         except ToolError:
             raise
+        except TooManyThreadsError:
+            raise ToolError(f"{self.spec.name} cannot run now: too many tools are running") from None
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if is_being_cancelled(error):
                 raise

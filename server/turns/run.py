@@ -67,7 +67,8 @@ class _Heard:
 
 def _checked(usage: UsageReport) -> UsageReport:
     """Counts that can be added up and kept; an agent's structs hold whatever it put there."""
-    for count in (usage.prompt_tokens, usage.completion_tokens):
+    counts: tuple[object, ...] = (usage.prompt_tokens, usage.completion_tokens)
+    for count in counts:
         if not isinstance(count, int) or not 0 <= count <= _MOST_TOKENS:
             raise AgentError("invalid_output", f"token counts are whole numbers from 0 to {_MOST_TOKENS}")
     return usage

@@ -20,6 +20,11 @@ _REASONING_SHARE: Final = 2
 _LONGEST_NAME: Final = 256
 
 
+def _is_index(value: object) -> bool:
+    """Whether it is one; agents' structs hold whatever was put there, and calls are sorted by their indices."""
+    return isinstance(value, int)
+
+
 class _Growing:
     """A text that grows by pieces: joined only when somebody asks, its length in UTF-16 code units at hand."""
 
@@ -93,7 +98,7 @@ class MessageWriter:
                 raise AgentError("invalid_output", f"the first piece of call {output.index} does not name its tool")
             if len(self._calls) >= self._max_calls:
                 raise AgentError("too_many_calls", f"more than {self._max_calls} tool calls in one step")
-            if not isinstance(output.index, int) or len(output.name) > _LONGEST_NAME:
+            if not _is_index(output.index) or len(output.name) > _LONGEST_NAME:
                 raise AgentError(
                     "invalid_output", f"a call has a number as index and a name of at most {_LONGEST_NAME} characters"
                 )

@@ -8,6 +8,7 @@ import pytest
 from msgspec import Meta, Struct
 from structlog.testing import capture_logs
 
+from server.agents import threads
 from server.agents.interface import ToolContext
 from server.agents.tools import MAX_RESULT_BYTES, ServerTool, ToolError, tool
 from tests.agents.support import tool_context
@@ -121,6 +122,47 @@ async def test_a_tool_that_takes_too_long_is_stopped() -> None:
 
     assert await refused(stuck) == "stuck took longer than 0 s and was stopped"
     assert stopped == [True]
+
+
+async def test_tools_that_hang_in_threads_hold_up_no_other() -> None:
+    release = threading.Event()
+
+    @tool
+    def hangs() -> str:
+        """Wait for the test."""
+        release.wait(10)
+        return "released"
+
+    @tool(timeout=5)
+    def answers() -> str:
+        """Answer at once."""
+        assert threading.current_thread().daemon, "Python waits at its end for threads that are not daemons"
+        return "here"
+
+    hanging = [asyncio.create_task(hangs.call("{}", tool_context())) for _ in range(40)]
+    try:
+        assert await answers.call("{}", tool_context()) == "here"
+    finally:
+        release.set()
+    assert await asyncio.gather(*hanging) == ["released"] * 40
+
+
+async def test_there_is_a_last_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    @tool
+    def hangs() -> str:
+        """Wait for the test."""
+        release.wait(10)
+        return "released"
+
+    monkeypatch.setattr(threads, "MAX_THREADS", 1)
+    hanging = asyncio.create_task(hangs.call("{}", tool_context()))
+    await asyncio.sleep(0)
+    assert await refused(hangs) == "hangs cannot run now: too many tools are running"
+    release.set()
+    assert await hanging == "released"
+    assert await hangs.call("{}", tool_context()) == "released"
 
 
 async def test_a_thread_that_takes_too_long_is_left_behind() -> None:
