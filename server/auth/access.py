@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Final
+
 from aiohttp import web
 
 from protocol.errors import ErrorCode, ParleyError
@@ -12,12 +15,16 @@ from storage.sessions import Session, Sessions
 
 __all__ = ["Access", "client_id"]
 
+_REMEMBERED: Final = 10_000
+
 
 class Access:
     """Turns the `{session}` of a path into a session that the request's principal may use."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
+        # By user and id as it stands in the path: never by alias, which may come to name another session.
+        self._known: OrderedDict[tuple[str, str], Session] = OrderedDict()
 
     async def session(self, request: web.Request) -> Session:
         """The session named in the path, by its UUID or by the caller's own alias; call it before any effect.
@@ -31,9 +38,34 @@ class Access:
         except ParleyError:
             # Nothing can have such a name, so nothing has it.
             raise ParleyError(ErrorCode.NOT_FOUND, "there is no session of this name") from None
-        session = await self._sessions.resolve(principal_of(request).user_id, reference)
-        mark(request, SESSION_ID, str(session.session_id))
+        user_id = principal_of(request).user_id
+        session = await self._sessions.resolve(user_id, reference)
+        session_id = str(session.session_id)
+        mark(request, SESSION_ID, session_id)
+        if reference == session_id:
+            self._remember((user_id, session_id), session)
         return session
+
+    async def session_to_command(self, request: web.Request) -> Session:
+        """The same for a command, without a trip to the database when the session was found here before.
+
+        It may be as old as the one that a WebSocket keeps, and be deleted by now: only for commands that are stored,
+        whose own statement looks at owner and deletion again, under the session's lock.
+        """
+        reference = request.match_info["session"]
+        key = principal_of(request).user_id, reference
+        known = self._known.get(key)
+        if known is None:
+            return await self.session(request)
+        self._known.move_to_end(key)
+        mark(request, SESSION_ID, reference)
+        return known
+
+    def _remember(self, key: tuple[str, str], session: Session) -> None:
+        self._known[key] = session
+        self._known.move_to_end(key)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
 
 
 def client_id(request: web.Request) -> str | None:

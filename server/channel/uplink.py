@@ -18,7 +18,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from protocol.codec import decode_command, decode_commands
-from protocol.commands import Command
+from protocol.commands import Cancel, Command, QueueUpdate, SwitchAgent, UserMessage
 from protocol.envelope import Encoding
 from protocol.errors import ErrorCode, ParleyError
 from protocol.events import Ack
@@ -39,6 +39,9 @@ _ENCODINGS: Final[dict[str, Encoding]] = {
     "application/x-msgpack": "msgpack",
     "application/vnd.msgpack": "msgpack",
 }
+
+#: Commands whose own statement looks at the session's owner and deletion, under its lock.
+_STORED: Final = (UserMessage, Cancel, SwitchAgent, QueueUpdate)
 
 _NOT_TRIED: Final = ParleyError(
     ErrorCode.NOT_TRIED, "the commands of a request are handled in order, up to the first that is refused"
@@ -65,17 +68,26 @@ async def commands(request: web.Request) -> web.StreamResponse:
     settings = services.hub.settings
     origin = Origin(user_id=principal_of(request).user_id, client_id=client_id_of(request), transport="http")
     encoding = _encoding(request)
-    session = await services.access.session(request)
+    session = await services.access.session_to_command(request)
     data = await _body(request, settings)
     if not _is_array(data, encoding):
         command = decode_command(data, encoding, settings.max_command_bytes, settings.max_nesting)
+        session = await _as_known_now(request, session, [command])
         return json_response(await carry_out(services, session, command, origin))
     items = decode_commands(data, encoding, settings.max_command_bytes, settings.max_nesting, settings.max_commands)
     if not items:
         raise ParleyError(ErrorCode.INVALID, "the array has no command", path="$")
+    session = await _as_known_now(request, session, items)
     results = await _handle_all(services, session, items, origin)
     status = 207 if any(result.error is not None for result in results) else 200
     return json_response(CommandResults(results=results), status=status)
+
+
+async def _as_known_now(request: web.Request, session: Session, items: Sequence[Command | ParleyError]) -> Session:
+    """The session, looked for again when a command is not stored, so that no statement finds out that it is gone."""
+    if all(isinstance(item, _STORED) for item in items):
+        return session
+    return await request.app[SERVICES].access.session(request)
 
 
 async def _handle_all(

@@ -130,3 +130,27 @@ async def test_a_client_id_is_checked(server: RunningServer) -> None:
     session = await server.create_session()
     status, problem = await post(server, session, message("x"), params={"client_id": "not allowed!"})
     assert (status, problem["code"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        message("two"),
+        {"type": "cancel", "id": "two"},
+        {"type": "switch_agent", "id": "two", "agent_type": "ask"},
+        {"type": "queue_update", "id": "two", "remove": "01234567-89ab-7def-8123-456789abcdef"},
+        {"type": "ping", "id": "two"},
+    ],
+    ids=lambda command: command["type"],
+)
+async def test_a_session_that_another_process_deleted_is_gone_for_every_command(
+    server: RunningServer, command: dict[str, Any]
+) -> None:
+    session = await server.create_session()
+    assert (await post(server, session, message("one")))[0] == 200
+    services = server.services
+    await services.sessions.delete(await services.sessions.resolve("local", session), services.clock.now())
+    for body in (command, [command]):
+        status, answer = await post(server, session, body)
+        problem = answer["results"][0]["error"] if status == 207 else answer
+        assert (problem["status"], problem["code"]) == (410, "session_gone")
