@@ -7,8 +7,7 @@ import asyncio
 import os
 import sys
 
-from parley import ParleyError, connect
-from protocol.events import MessageCreated, MessageDelta, TaskCompleted
+from parley import ParleyError, connect, events
 
 
 def grow(shown: str, text: str) -> str:
@@ -27,12 +26,12 @@ async def say(url: str, text: str) -> str | None:
         await session.say(text)
         async for event in session:
             match event.payload:
-                case MessageDelta(part="content", message_id=message_id):
+                case events.MessageDelta(part="content", message_id=message_id):
                     shown = grow(shown, session.texts[message_id].text())
-                case MessageCreated(role="assistant", content=content):
+                case events.MessageCreated(role="assistant", content=content):
                     grow(shown, content + "\n")  # the whole text: it has the last word
                     shown = ""
-                case TaskCompleted(status=status, error=error):
+                case events.TaskCompleted(status=status, error=error):
                     return None if status == "completed" else error.message if error else status
                 case _:
                     pass  # there are more events, and there will be new ones

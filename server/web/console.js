@@ -129,7 +129,8 @@ function open(id) {
   $("messages").replaceChildren();
   $("log").replaceChildren();
   $("session-id").textContent = id;
-  $("command-tail").textContent = `parley tail ${id}`;
+  const elsewhere = location.origin === "http://127.0.0.1:8080" ? "" : ` --url ${location.origin}`;
+  $("command-tail").textContent = `parley tail ${id}${elsewhere}`;
   $("command-curl").textContent = `curl -N -H 'Accept: application/x-ndjson' '${location.origin}/sessions/${id}/events?after=0'`;
   document.title = `Parley · ${id.slice(0, 8)}`;
 
