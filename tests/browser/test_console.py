@@ -225,7 +225,7 @@ async def test_sessions_are_made_listed_and_come_back_to(page: Page, site: Site)
     await console.answered("in the first")
     await console.open(site.url)
     assert await console.session_id() == first, "the page comes back to the session of the last visit"
-    await expect(page.get_by_test_id("command-tail")).to_have_text(f"parley tail {first} --url {site.url}")
+    await expect(page.get_by_test_id("command-tail")).to_have_text(f"parley tail {first} --url {site.url.rstrip('/')}")
 
 
 async def test_the_log_shows_the_events_behind_the_page(page: Page, site: Site) -> None:
