@@ -21,7 +21,6 @@ _CONTEXT: Final = re.compile(
 )
 _QUOTA: Final = re.compile(r"insufficient_quota|billing|exceeded your current quota", re.IGNORECASE)
 _DIGITS: Final = re.compile(r"[0-9]{3}")
-_SHORTEST_SECRET: Final = 4
 
 
 class ModelError(AgentError):
@@ -95,8 +94,7 @@ def as_refusal(value: Any, status: int | None = None) -> Refusal:
 def shown(text: str, where: Where) -> str:
     """An endpoint's text as people may see it: one line, bounded, without anything secret."""
     for secret in where.secrets:
-        if len(secret) >= _SHORTEST_SECRET:
-            text = text.replace(secret, "***")
+        text = text.replace(secret, "***")
     text = _CONTROL.sub(" ", clean_text(text[: 4 * _LONGEST])).strip()
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "\u2026"
 

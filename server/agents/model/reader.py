@@ -57,8 +57,8 @@ class AnswerReader:
     def close(self) -> Finish:
         """How the answer ended. Raises ModelError when it did not, or when it cannot be used."""
         if not self.finished:
-            text = f"{self._where.origin} broke off in the middle of the answer"
-            raise ModelError("model_stream_cut", text, retryable=True)
+            how = "broke off in the middle of the answer" if self.began else "ended without an answer; try again"
+            raise ModelError("model_stream_cut", f"{self._where.origin} {how}", retryable=True)
         if self._reason == "content_filter":
             raise ModelError("model_content_filtered", f"{self._where.origin} held the answer back: its content filter")
         if self._reason == "error":

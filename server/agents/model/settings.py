@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from msgspec import Meta, Struct
 
@@ -19,6 +19,7 @@ Seconds = Annotated[float, Meta(gt=0, le=3600)]
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
+_SHORTEST_SECRET: Final = 7
 _PATH: Final = "/chat/completions"
 _OURS: Final = frozenset({"messages", "model", "stream", "tools"})
 
@@ -83,8 +84,11 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown, should an endpoint repeat it."""
-        values = (self.api_key or "", self._parts.query, *self.extra_headers.values())
-        return tuple(value for value in values if value)
+        headers = [word for value in self.extra_headers.values() for word in (value, *value.split())]
+        query = [value for _, value in parse_qsl(self._parts.query)]
+        # The longest first, as one may hold another; "Bearer" and the like are no secrets.
+        values = {value for value in (self.api_key or "", *query, *headers) if len(value) >= _SHORTEST_SECRET}
+        return tuple(sorted(values, key=len, reverse=True))
 
     @property
     def _parts(self) -> SplitResult:
