@@ -24,7 +24,7 @@ from protocol.envelope import Encoding
 from protocol.errors import ErrorCode, ParleyError
 from protocol.explain import explain
 from protocol.ids import ID_PATTERN
-from protocol.values import canonical, check_value
+from protocol.values import MAX_CONTAINERS, canonical, check_value
 
 __all__ = [
     "MAX_COMMANDS",
@@ -118,7 +118,7 @@ def _read(data: bytes | str, encoding: Encoding, max_bytes: int) -> object:
     except RecursionError as error:
         raise ParleyError(ErrorCode.TOO_LARGE, "nested too deeply", path="$") from error
     except _READING_ERRORS as error:
-        value = _lenient_json(data) if encoding == "json" else _lenient_msgpack(data, _LENIENT_LEVELS)
+        value = _lenient_json(data) if encoding == "json" else _lenient_msgpack(data, _LENIENT_LEVELS, [MAX_CONTAINERS])
         if value is None:
             reason = "not valid UTF-8" if isinstance(error, UnicodeError) else str(error).partition(" - at ")[0]
             raise ParleyError(ErrorCode.MALFORMED, reason) from error
@@ -137,11 +137,15 @@ def _lenient_json(data: bytes) -> object:
     return None
 
 
-def _lenient_msgpack(data: bytes | Raw, levels: int) -> object:
+def _lenient_msgpack(data: bytes | Raw, levels: int, left: list[int]) -> object:
     """The value with a lone surrogate in place of what is not UTF-8; None if it is no MessagePack.
 
-    Looks into arrays and maps for `levels` levels, as every level reads all that is in it once more.
+    Looks into arrays and maps for `levels` levels, as every level reads all that is in it once more, and at no more
+    than `left[0]` values, which it counts down; what lies beyond counts as bad.
     """
+    left[0] -= 1
+    if left[0] < 0:
+        return "\udcff"
     try:
         return msgspec.msgpack.decode(data)
     except UnicodeError:
@@ -151,10 +155,10 @@ def _lenient_msgpack(data: bytes | Raw, levels: int) -> object:
     if levels:
         with contextlib.suppress(*_READING_ERRORS):  # not an array
             items = msgspec.msgpack.decode(data, type=list[Raw])
-            return [_lenient_msgpack(item, levels - 1) for item in items]
+            return [_lenient_msgpack(item, levels - 1, left) for item in items]
         with contextlib.suppress(*_READING_ERRORS):  # not a map with readable keys
             fields = msgspec.msgpack.decode(data, type=dict[str, Raw])
-            return {key: _lenient_msgpack(item, levels - 1) for key, item in fields.items()}
+            return {key: _lenient_msgpack(item, levels - 1, left) for key, item in fields.items()}
     return "\udcff"
 
 

@@ -15,10 +15,13 @@ from typing import Any, Final
 
 from protocol.errors import ErrorCode, ParleyError
 
-__all__ = ["MAX_INTEGER", "MIN_INTEGER", "canonical", "check_value", "clean_text", "fit_integers"]
+__all__ = ["MAX_CONTAINERS", "MAX_INTEGER", "MIN_INTEGER", "canonical", "check_value", "clean_text", "fit_integers"]
 
 MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**64 - 1
+
+#: Arrays and objects in one value; what is not flat has its price for whoever reads it.
+MAX_CONTAINERS: Final = 20_000
 
 _UNKEEPABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -31,6 +34,63 @@ def check_value(root: object, path: str, max_nesting: int) -> None:
 
     `path` is where the value itself stands. Without recursion, as the value may be nested deeper than our own stack.
     """
+    if not _is_plain(root, path, max_nesting):
+        _look_closely(root, path, max_nesting)
+
+
+def _is_plain(root: object, path: str, max_nesting: int) -> bool:
+    """Whether nothing needs a closer look; a level at a time and without paths, as most values never need one.
+
+    Raises ParleyError(TOO_LARGE) for more than MAX_CONTAINERS arrays and objects: some hundred thousand empty ones fit
+    into a command, and to look at each with its path would hold up everybody else for a second.
+    """
+    level: list[dict[Any, Any] | list[Any]] = []
+    if not _take_plain([root], level):
+        return False
+    containers = 0
+    for _ in range(max_nesting):
+        containers += len(level)
+        if containers > MAX_CONTAINERS:
+            raise ParleyError(
+                ErrorCode.TOO_LARGE, f"at most {MAX_CONTAINERS} arrays and objects are allowed", path=path
+            )
+        following: list[dict[Any, Any] | list[Any]] = []
+        for container in level:
+            if isinstance(container, dict):
+                if not (_take_plain(container, None) and _take_plain(container.values(), following)):
+                    return False
+            elif not _take_plain(container, following):
+                return False
+        if not following:
+            return True
+        level = following
+    return False
+
+
+def _take_plain(values: Iterable[Any], containers: list[dict[Any, Any] | list[Any]] | None) -> bool:
+    """Collect the arrays and objects among the values; whether all others can be kept. None: only texts can."""
+    for value in values:
+        kind = type(value)
+        if kind is str:
+            if (not value.isascii() or "\0" in value) and _UNKEEPABLE.search(value) is not None:
+                return False
+        elif containers is None:
+            return False
+        elif kind is dict or kind is list:
+            containers.append(value)
+        elif kind is int:
+            if not MIN_INTEGER <= value <= MAX_INTEGER:
+                return False
+        elif kind is float:
+            if not math.isfinite(value):
+                return False
+        elif value is not None and kind is not bool:
+            return False
+    return True
+
+
+def _look_closely(root: object, path: str, max_nesting: int) -> None:
+    """Raise what is wrong with the value, if anything is, with the path to it."""
     stack: list[tuple[object, str, int]] = [(root, path, 0)]
     while stack:
         value, place, depth = stack.pop()
