@@ -12,6 +12,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
+from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from protocol._override import override
@@ -70,7 +71,7 @@ class _Unreadable(logging.Filter):
     @override
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
+        if isinstance(error, HttpProcessingError | web.RequestPayloadError):
             record.msg, record.args, record.exc_info = "unreadable request: %s", (type(error).__name__,), None
             record.levelno, record.levelname = logging.INFO, "INFO"
         return record.levelno >= logging.getLogger().level

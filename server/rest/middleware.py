@@ -56,6 +56,10 @@ async def requests(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     except ParleyError as error:
         return problem_response(error, request_id=request_id)
+    except web.RequestPayloadError:
+        # As when it says that it is compressed, and is not.
+        unreadable = ParleyError(ErrorCode.MALFORMED, "the request's body cannot be read as its headers describe it")
+        return problem_response(unreadable, request_id=request_id)
     except web.HTTPException as error:
         if error.status < 400:
             raise

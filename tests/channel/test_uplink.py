@@ -87,6 +87,14 @@ async def test_other_types_are_refused(server: RunningServer, content_type: str)
     assert status == 415
 
 
+async def test_a_body_that_is_not_what_its_headers_say_is_malformed(server: RunningServer) -> None:
+    session = await server.create_session()
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    data = b'{"type":"ping","id":"a"}'
+    async with server.client.post(f"/sessions/{session}/commands", data=data, headers=headers) as response:
+        assert (response.status, (await response.json(content_type=None))["code"]) == (400, "malformed")
+
+
 @pytest.mark.feature("T06")
 async def test_a_body_over_the_limit_is_refused_declared_or_not(make_server: MakeServer) -> None:
     server = await make_server(channel=ChannelSettings(max_command_bytes=1_000))
