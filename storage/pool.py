@@ -150,8 +150,10 @@ class Database:
             async with self.pool.acquire(timeout=timeout or self._timeout) as connection:
                 try:
                     yield connection
-                except asyncpg.InternalClientError:
-                    # Nothing resets a connection on its way back, so one that is out of step must not go there.
+                except (asyncpg.InternalClientError, TimeoutError):
+                    # Nothing resets a connection on its way back, so one that is out of step must not go there. Nor
+                    # one whose statement took too long: a database that hangs does not answer its cancellation either,
+                    # for which the pool would wait as long again.
                     connection.terminate()
                     raise
         except Exception as error:

@@ -39,6 +39,8 @@ _RENEWALS: Final = 3
 _BACKOFF: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 _FORGET_AFTER: Final = 3600.0
 _STOP_PATIENCE: Final = 5.0
+#: Seconds that a database which hangs may take for each of the two last statements of a stop.
+_LAST_WORDS: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -100,16 +102,19 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         self._loops = []
-        with suppress(ParleyError):
-            await self.checkpoint()
+        # What these two save is little: without them a step is begun again from an older text, and its lease runs out.
+        with suppress(ParleyError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self.checkpoint()
         for task in self._tasks:
             task.cancel()
         if pending := self._tasks | self._writes:
             await asyncio.wait(pending, timeout=_STOP_PATIENCE)
         for task in list(self._writes):
             task.cancel()
-        with suppress(ParleyError):
-            await self._workers.forget([self.worker_id])
+        with suppress(ParleyError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._workers.forget([self.worker_id])
 
     # --- turns
 

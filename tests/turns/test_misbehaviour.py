@@ -12,6 +12,7 @@ import pytest
 
 from server.agents.interface import AgentContext, AgentYield, FunctionAgent, Reasoning, Text, ToolCallDelta, UsageReport
 from server.agents.tools import tool
+from server.turns import engine
 from server.turns.settings import TurnSettings
 from storage.pool import Database
 from tests.turns.support import Workshop, forever, registry_of, scripted
@@ -134,3 +135,21 @@ async def test_a_deleted_session_ends_a_turn_that_says_nothing(make: Make) -> No
         await ended.wait()
         await shop.engine.idle()
     assert shop.engine.running == 0
+
+
+async def test_a_database_that_hangs_does_not_hold_up_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(*_arguments: object) -> None:
+        await forever()
+
+    async def speaks(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
+        yield "something to keep"
+        await forever()
+
+    monkeypatch.setattr(engine, "_LAST_WORDS", 0.01)
+    shop = await make(scripted(speaks), checkpoint_interval=60)
+    await shop.say(await shop.session(), "go")
+    await shop.outlet.until(lambda: bool(shop.outlet.deltas))
+    monkeypatch.setattr(shop.engine.turns, "checkpoint", hangs)
+    monkeypatch.setattr(shop.engine._workers, "forget", hangs)
+    async with asyncio.timeout(4):
+        await shop.service.stop()
