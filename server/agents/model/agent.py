@@ -62,9 +62,12 @@ class ModelAgent:
             except ModelError as error:
                 failures += 1
                 wait = pause(failures, error.retry_after, self._jitter)
-                if reader.began or not error.again or wait is None or failures > endpoint.settings.max_retries:
+                over = reader.began or not error.again or failures > endpoint.settings.max_retries
+                log = _log.bind(model=model, code=error.code, reason=error.message)
+                if over or wait is None:
+                    log.warning("model_failed", tries=failures)
                     raise
-                _log.warning("model_retry", code=error.code, model=model, endpoint=endpoint.settings.origin, wait=wait)
+                log.warning("model_retry", wait=round(wait, 3))
             await context.sleep(wait)
 
     async def _attempt(

@@ -8,7 +8,7 @@ each piece.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,23 +18,30 @@ from server.agents.model.chunks import CallPiece, FunctionPiece
 __all__ = ["Calls", "TooLongError", "is_object"]
 
 
+#: What an empty piece of a call weighs, in characters.
+_COST: Final = 64
+
+
 class TooLongError(Exception):
     """More arguments were sent before their function was named than are worth keeping."""
 
 
 class _Call:
-    __slots__ = ("call_id", "named", "number", "pieces", "unsent")
+    __slots__ = ("call_id", "named", "number", "pieces")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.call_id: str | None = None
         self.named = False
         self.pieces: list[str] = []
-        self.unsent = 0
 
     @property
     def arguments(self) -> str:
         return "".join(self.pieces)
+
+    @property
+    def complete(self) -> bool:
+        return (not self.pieces or self.pieces[-1].rstrip().endswith("}")) and is_object(self.arguments)
 
 
 class Calls:
@@ -44,7 +51,7 @@ class Calls:
         """``max_unsent``: characters of arguments that may come before the name of their function."""
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
-        self._max_unsent = max_unsent
+        self._unsent = max_unsent
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -58,10 +65,12 @@ class Calls:
             touched.add(call.number)
             call.call_id = call.call_id or piece.id or None
             text = _text(function.arguments)
-            call.pieces.append(text)
+            if text:
+                call.pieces.append(text)
             if not call.named and not function.name:
-                call.unsent += len(text)
-                if call.unsent > self._max_unsent:
+                # What nobody is told of is bounded here; the rest is by whoever listens.
+                self._unsent -= len(text) + _COST
+                if self._unsent < 0:
                     raise TooLongError
             elif not call.named:
                 call.named = True
@@ -102,7 +111,7 @@ def _begins_another(piece: CallPiece, function: FunctionPiece, known: _Call, tou
     if piece.id and known.call_id:
         return piece.id != known.call_id
     # Whole calls without ids: two in one chunk, or one after another that is complete.
-    return piece.index is None and (known.number in touched or is_object(known.arguments))
+    return piece.index is None and (known.number in touched or known.complete)
 
 
 def _text(arguments: str | dict[str, Any] | None) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 __all__ = ["ToolNames", "plain_name"]
 
 _LONGEST: Final = 64
+_LONGEST_INVENTED: Final = 256
 _STRANGE: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -37,4 +38,4 @@ class ToolNames:
 
     def ours(self, name: str) -> str:
         """The tool that a model calls; a name that it invented stays as it is, and is refused where it is run."""
-        return self._ours.get(name, name)
+        return self._ours.get(name, name[:_LONGEST_INVENTED])

@@ -15,6 +15,7 @@ __all__ = ["AnswerReader"]
 
 _LENGTH: Final = frozenset({"length", "max_tokens", "max_output_tokens"})
 _QUOTED: Final = 120
+_MOST_TOKENS: Final = 50_000_000
 
 
 class AnswerReader:
@@ -82,7 +83,7 @@ class AnswerReader:
                 yield output
             self._reason = choice.finish_reason or self._reason
         if chunk.usage is not None:
-            yield UsageReport(chunk.usage.prompt_tokens or 0, chunk.usage.completion_tokens or 0)
+            yield UsageReport(_tokens(chunk.usage.prompt_tokens), _tokens(chunk.usage.completion_tokens))
 
     def _outputs(self, delta: Delta) -> Iterator[AgentOutput]:
         # Some send both, with the same text in each.
@@ -103,6 +104,11 @@ class AnswerReader:
 
     def _renamed(self, call: ToolCallDelta) -> ToolCallDelta:
         return ToolCallDelta(call.index, call.call_id, self._names.ours(call.name or ""), call.arguments)
+
+
+def _tokens(count: int | None) -> int:
+    """A number of tokens that can be counted with, whatever was sent."""
+    return min(max(count or 0, 0), _MOST_TOKENS)
 
 
 def _parts(parts: list[Any]) -> Iterator[AgentOutput]:

@@ -257,5 +257,19 @@ async def test_an_endpoint_that_keeps_a_finished_answer_open_breaks_nothing() ->
         assert (await one.step()).outputs == [Text("y"), Finish("stop")]
 
 
+def test_counts_that_cannot_be_are_bounded() -> None:
+    assert read_chunks(usage(-1, 10**30), chunk("stop"))[0] == UsageReport(0, 50_000_000)
+
+
+def test_arguments_that_belong_to_no_function_fill_no_memory() -> None:
+    endless = [calls(call(index, "a", None, "x" * 1000)) for index in range(2000)]
+    with pytest.raises(ModelError, match="without a name"):
+        read_chunks(*endless)
+
+
+def test_an_invented_name_is_cut() -> None:
+    assert made_calls(read_chunks(calls(call(0, "a", "f" * 1000, "{}")), chunk("stop"))) == [("f" * 256, "{}")]
+
+
 def test_an_event_may_hold_what_only_a_comment_may() -> None:
     assert read([event(text("x")), b": \xff\n\n", b"data:\n\n", *stream(chunk("stop"))])[0] == Text("x")
