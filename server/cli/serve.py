@@ -58,11 +58,14 @@ def _announce(address: str, services: Services) -> None:
     database = services.store.name
     if services.store.version is None:
         database += ", which does not answer yet"
+    settings = services.config.model
+    model = [] if settings.model is None else [f"  model     {settings.model} at {settings.origin}"]
     access = f"by token ({tokens} configured)" if tokens else "whoever is on this machine (no tokens are configured)"
     print(
         f"Parley {VERSION} listens on {address}",
         f"  console   {address}/",
         f"  agent     {agent.type} ({agent.name})",
+        *model,
         f"  database  {database}",
         f"  access    {access}",
         sep="\n",
