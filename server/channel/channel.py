@@ -226,18 +226,20 @@ class Channel:
                 data = self.frame(wire, events)
                 if ping and wire.is_websocket:
                     data += _PING
+                count = len(events)
+                # What stands in this loop is done for each subscriber of each event.
                 for subscriber in group:
-                    own = controls.pop(subscriber, None)
+                    own = controls.pop(subscriber, None) if controls else None
                     if own is None:
-                        subscriber.write(data, len(events))
+                        congested = subscriber.write(data, count)
                     else:
-                        subscriber.write(data + self.frame(wire, own), len(events) + len(own))
-                    if subscriber.congested():
+                        congested = subscriber.write(data + self.frame(wire, own), count + len(own))
+                    if congested:
                         behind.append(subscriber)
         for subscriber, own in controls.items():
             data = self.frame(subscriber.wire, own)
-            subscriber.write(data + _PING if ping and subscriber.wire.is_websocket else data, len(own))
-            if subscriber.state is SubscriberState.LIVE and subscriber.congested():
+            congested = subscriber.write(data + _PING if ping and subscriber.wire.is_websocket else data, len(own))
+            if congested and subscriber.state is SubscriberState.LIVE:
                 behind.append(subscriber)
         for subscriber in behind:
             self.fall_behind(subscriber)

@@ -32,10 +32,12 @@ class Connection:
         self._writer = writer
         self._drainer: asyncio.Task[None] | None = None
 
-    def write(self, data: bytes) -> None:
-        """Hand over whole frames."""
-        if not self._transport.is_closing():
-            self._transport.write(data)
+    def write(self, data: bytes) -> int:
+        """Hand over whole frames; the bytes that the kernel has not taken. Called for each subscriber of each event."""
+        transport = self._transport
+        if not transport.is_closing():
+            transport.write(data)
+        return transport.get_write_buffer_size()
 
     def buffered(self) -> int:
         """Bytes that the kernel has not taken."""

@@ -57,8 +57,8 @@ class Transport(Protocol):
         """How events are framed for it; never changes."""
         ...
 
-    def write(self, data: bytes) -> None:
-        """Hand over whole frames; a connection that is lost swallows them."""
+    def write(self, data: bytes) -> int:
+        """Hand over whole frames; a connection that is lost swallows them. Returns what `buffered` would."""
         ...
 
     def buffered(self) -> int:
@@ -143,11 +143,11 @@ class Subscriber:
         """What other clients are told."""
         return ClientInfo(client_id=self.client_id, transport=self.transport.name)
 
-    def write(self, data: bytes, events: int) -> None:
-        """Hand `events` events, framed as `data`, to the socket."""
+    def write(self, data: bytes, events: int) -> bool:
+        """Hand `events` events, framed as `data`, to the socket; whether it takes less than we write."""
         self.written += len(data)
         self.events += events
-        self.transport.write(data)
+        return self.transport.write(data) > self._settings.high_water
 
     def congested(self) -> bool:
         """Whether its socket takes less than we write."""

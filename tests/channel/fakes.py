@@ -120,12 +120,13 @@ class FakeTransport:
     def data(self) -> bytes:
         return b"".join(self.writes)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> int:
         assert self.ended is None, "nothing is written to a closed connection"
         self.writes.append(data)
         if self._room is not None:
             self._buffered += len(data)
             self._move()
+        return self._buffered
 
     def buffered(self) -> int:
         return self._buffered
