@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from storage.pool import Database
 
-__all__ = ["Messages", "StoredMessage"]
+__all__ = ["MAX_BYTES", "Messages", "StoredMessage"]
+
+#: What is read at once, in bytes: a message may have a megabyte, and a thousand of them must not come together. It is
+#: more than any model takes.
+MAX_BYTES: Final = 4 << 20
 
 
 class StoredMessage(Struct, frozen=True):
@@ -28,6 +33,11 @@ class StoredMessage(Struct, frozen=True):
     finish_reason: str | None
     created_at: datetime
 
+    @property
+    def size(self) -> int:
+        """Its bytes as `max_bytes` counts them."""
+        return len(self.content.encode()) + len((self.reasoning or "").encode()) + len(self.tool_calls or b"")
+
 
 class Messages:
     """Reads messages."""
@@ -35,10 +45,14 @@ class Messages:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def page(self, session_id: UUID, after_seq: int, limit: int) -> list[StoredMessage]:
-        """The messages after a number, in order, at most `limit`."""
-        return [StoredMessage(*row) for row in await self._database.fetch("message_page", session_id, after_seq, limit)]
+    async def page(
+        self, session_id: UUID, after_seq: int, limit: int, max_bytes: int = MAX_BYTES
+    ) -> list[StoredMessage]:
+        """The messages after a number, in order: at most `limit`, and about `max_bytes`, but one when there is one."""
+        rows = await self._database.fetch("message_page", session_id, after_seq, limit, max_bytes)
+        return [StoredMessage(*row) for row in rows]
 
-    async def tail(self, session_id: UUID, limit: int) -> list[StoredMessage]:
-        """The last messages, in order, at most `limit`."""
-        return [StoredMessage(*row) for row in await self._database.fetch("message_tail", session_id, limit)]
+    async def tail(self, session_id: UUID, limit: int, max_bytes: int = MAX_BYTES) -> list[StoredMessage]:
+        """The last messages, in order: at most `limit`, and about `max_bytes`, but one when there is one."""
+        rows = await self._database.fetch("message_tail", session_id, limit, max_bytes)
+        return [StoredMessage(*row) for row in rows]

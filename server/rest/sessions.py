@@ -15,6 +15,7 @@ from server.rest.inputs import body_of, query_of
 from server.rest.responses import json_response
 from server.rest.views import HistoryView, MessageView, SessionDetails, SessionList, SessionView, agent_history
 from server.services import SERVICES
+from storage.messages import MAX_BYTES
 from storage.sessions import Session
 
 __all__ = ["CreateSession", "add_routes"]
@@ -109,7 +110,9 @@ async def _history(request: web.Request) -> web.Response:
     # One more than asked for tells whether there is a next page.
     found = await services.messages.page(session.session_id, after, query.limit + 1)
     page = found[: query.limit]
-    following = Cursor(session.epoch, page[-1].seq) if len(found) > len(page) else None
+    # A page that is full by its bytes may be the last one; the empty one after it says so.
+    more = len(found) > len(page) or sum(message.size for message in page) >= MAX_BYTES
+    following = Cursor(session.epoch, page[-1].seq) if more else None
     return json_response(
         HistoryView(
             session_id=session.session_id,

@@ -10,6 +10,7 @@ from aiohttp import WSServerHandshakeError
 
 from protocol.ids import parse_timestamp
 from server.config import AuthSettings, TokenSettings
+from storage.messages import MAX_BYTES
 from tests.auth.door import ADA, BOB
 from tests.support.server import MakeServer, RunningServer
 
@@ -163,6 +164,25 @@ async def finished(server: RunningServer, session: str, turns: int) -> None:
             turns -= json.loads(line)["event_type"] == "task_completed"
             if not turns:
                 return
+
+
+@pytest.mark.feature("S21", "T06")
+async def test_a_page_of_the_history_has_a_size_whatever_was_asked_for(server: RunningServer) -> None:
+    session = await server.create_session(agent_type="offline")
+    texts = [f"message {number} {'x' * 900_000}" for number in range(6)]
+    for text in texts:
+        await server.command(session, type="user_message", content=text)
+    written = 0
+    while written < 2 * len(texts):
+        written = (await ask(server, "GET", f"/sessions/{session}"))[1]["message_count"]
+    contents, sizes, after = [], [], "0"
+    while after is not None:
+        _, page = await ask(server, "GET", f"/sessions/{session}/history?limit=1000&after={after}")
+        contents += [message["content"] for message in page["messages"] if message["role"] == "user"]
+        sizes.append(sum(len(message["content"]) for message in page["messages"]))
+        after = page["next"]
+    assert contents == texts
+    assert max(sizes) < MAX_BYTES + 1_000_000
 
 
 @pytest.mark.feature("S21")

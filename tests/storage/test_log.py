@@ -98,6 +98,20 @@ async def test_messages_by_number_and_from_the_end(scene: Scene) -> None:
     ]
 
 
+@pytest.mark.feature("T06")
+async def test_messages_are_read_up_to_a_size_and_one_in_any_case(scene: Scene) -> None:
+    session = await scene.session()
+    for number, text in enumerate(["a" * 100, "\u00e9" * 50]):
+        plan = scene.plan(text)
+        await scene.say(session, f"c{number}", text, plan=plan)
+        await scene.end(scene.claim(session, plan), "z" * 100)
+    everything = await scene.messages.page(session.session_id, 0, 10)
+    assert [message.size for message in everything] == [100] * 4
+    for most, count in ((1, 1), (100, 1), (101, 2), (200, 2), (301, 4), (1 << 20, 4)):
+        assert await scene.messages.page(session.session_id, 0, 10, most) == everything[:count]
+        assert await scene.messages.tail(session.session_id, 10, most) == everything[-count:]
+
+
 async def test_texts_are_kept_as_they_are(scene: Scene) -> None:
     text = "\u00e9 e\u0301 \U0001f600 \u202e \x01 \x7f \r\n\t '; DROP TABLE messages; --"
     session = await scene.session()
