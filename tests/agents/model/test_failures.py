@@ -317,7 +317,7 @@ async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_first_token_that_does_not_come() -> None:
-    async with bench(timeout_first_token=0.05) as one:
+    async with bench(timeout_first_token=0.3) as one:
         one.fake.reply(then="hang")
         error = await one.failure()
         assert (error.code, error.retryable) == ("model_timeout", True)
@@ -378,8 +378,8 @@ async def test_who_waits_for_a_free_connection_is_not_late() -> None:
 # --- no connection
 
 
-def settings_for(port: int, scheme: str = "http") -> ModelSettings:
-    return ModelSettings(model="m", base_url=f"{scheme}://127.0.0.1:{port}/v1", max_retries=0, timeout_connect=0.05)
+def settings_for(port: int, scheme: str = "http", timeout: float = PATIENCE) -> ModelSettings:
+    return ModelSettings(model="m", base_url=f"{scheme}://127.0.0.1:{port}/v1", max_retries=0, timeout_connect=timeout)
 
 
 async def failure_of(settings: ModelSettings) -> Any:
@@ -423,7 +423,7 @@ async def test_a_handshake_that_does_not_end_is_a_connection_that_is_not_made() 
 
     server = await asyncio.start_server(wait, "127.0.0.1", 0)
     async with server:
-        error = await failure_of(settings_for(server.sockets[0].getsockname()[1], "https"))
+        error = await failure_of(settings_for(server.sockets[0].getsockname()[1], "https", timeout=0.05))
         silent.set()
     assert (error.code, error.retryable) == ("model_timeout", True)
     assert "no connection" in error.message
