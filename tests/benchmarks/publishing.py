@@ -20,7 +20,7 @@ __all__ = ["BODY", "MARK", "event_like", "listen"]
 #: framing, wherever reads cut it. (Not `~`, the 126 that says that a WebSocket frame's length follows.)
 MARK: Final = b"|"
 
-#: The payload of a published event: with its envelope it has about 250 bytes on a WebSocket.
+#: The payload of a published event: with its envelope it has 226 bytes on a WebSocket.
 BODY: Final = b'{"text":"' + 40 * b"x" + MARK + b'"}'
 
 
@@ -43,4 +43,4 @@ async def listen(publish: Callable[[], None]) -> int:
 def event_like() -> Event:
     """An event of the same size as those that the product publishes in the measurement."""
     session = "01234567-89ab-7def-8123-456789abcdef"
-    return Event("message_created", session, "2026-01-02T03:04:05.678Z", BODY, cursor=Cursor("0123456789ab", 100))
+    return Event("message_created", session, "2026-01-02T03:04:05.678Z", BODY, cursor=Cursor("01234567", 1_000))
