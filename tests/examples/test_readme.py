@@ -18,6 +18,7 @@ import parley
 from protocol.client import connect
 from protocol.durable import MessageCreated, TaskCompleted
 from server.cli import _parser
+from server.config import ENVIRONMENT
 from tests.cli.support import start
 from tests.examples.test_examples import run
 from tests.support.server import RunningServer
@@ -39,7 +40,7 @@ def blocks(language: str, text: str = README) -> list[str]:
 def commands() -> Iterator[list[str]]:
     for block in blocks("sh"):
         for line in block.replace("\\\n", " ").splitlines():
-            yield shlex.split(line)
+            yield shlex.split(line, comments=True)
 
 
 def code_with(word: str) -> str:
@@ -49,7 +50,11 @@ def code_with(word: str) -> str:
 
 def test_every_command_can_be_given() -> None:
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for program, *arguments in commands():
+    for words in commands():
+        while "=" in words[0]:
+            name = words.pop(0).partition("=")[0]
+            assert name in ENVIRONMENT or name == "OPENAI_API_KEY"
+        program, *arguments = words
         match Path(program).name:
             case "make":
                 assert arguments[0] in targets
