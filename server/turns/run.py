@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["TurnRun"]
 
+#: How long an agent or a tool may take to end once it is cancelled, in seconds; then its turn ends without it.
+CANCEL_PATIENCE: Final = 10.0
 #: An agent that never waits must not keep the loop to itself: after so many outputs everybody else has a go.
 _OUTPUTS_IN_A_ROW: Final = 32
 
@@ -54,6 +56,11 @@ _OUTPUTS_IN_A_ROW: Final = 32
 _MOST_TOKENS: Final = 10**9
 
 _log = structlog.get_logger(__name__)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Heard:
@@ -83,12 +90,14 @@ class TurnRun:
         self.cancelling = claim.cancel_requested
         self.engine = engine
         self._work: asyncio.Task[Any] | None = None
+        self._out_of_patience: asyncio.Future[None] | None = None
 
     def cancel(self) -> None:
-        """The user wants the turn to stop: whatever the agent or a tool is doing now ends."""
+        """The user wants the turn to stop: whatever the agent or a tool is doing now ends, or is left to itself."""
         self.cancelling = True
-        if self._work is not None:
+        if self._work is not None and self._out_of_patience is not None:
             self._work.cancel()
+            asyncio.get_running_loop().call_later(CANCEL_PATIENCE, _settle, self._out_of_patience)
 
     async def run(self) -> None:
         """Go on until the turn is over, or another process has it."""
@@ -103,18 +112,27 @@ class TurnRun:
             self.status("idle")
 
     async def interruptible(self, work: Coroutine[Any, Any, Any]) -> bool:
-        """Do something that `cancel()` may end; whether it came to its own end."""
+        """Do something that `cancel()` may end; whether it came to its own end.
+
+        Work that does not let itself be cancelled is waited for no longer than `CANCEL_PATIENCE`.
+        """
         task = self._work = asyncio.create_task(work)
+        self._out_of_patience = asyncio.get_running_loop().create_future()
         try:
             if self.cancelling:
-                task.cancel()
-            await asyncio.wait({task})
+                self.cancel()
+            await asyncio.wait({task, self._out_of_patience}, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            # The server stops: what this run does must not outlive it.
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_PATIENCE)
+            raise
         finally:
             self._work = None
-            # When this run itself is cancelled, as the server stops, its work must not outlive it.
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            _settle(self._out_of_patience)
+        if not task.done():
+            _log.error("cancellation_ignored", agent=self.claim.agent_type)
+            return False
         if task.cancelled():
             return False
         task.result()
@@ -156,7 +174,7 @@ class TurnRun:
             finished = await self.interruptible(self._listen(agent, writer, heard))
         finally:
             self.writer = None
-            writer.save()
+            writer.close()
         if not finished:
             return await self._end(agent.definition, "cancelled", "cancelled", opened=writer.opened, usage=heard.usage)
         if heard.error is not None:

@@ -68,6 +68,7 @@ class MessageWriter:
         self.claim = claim
         self.opened = claim.attempt > 1
         self.changed = False
+        self._closed = False
         self._outlet = outlet
         self._room = max_chars
         self._reasoning_room = max_chars // _REASONING_SHARE
@@ -78,6 +79,8 @@ class MessageWriter:
 
     def write(self, output: Text | Reasoning | ToolCallDelta) -> bool:
         """Take a piece; False when the message is full and was cut off. Raises AgentError for output without sense."""
+        if self._closed:
+            raise AgentError("closed", "the message was closed; nothing can be added to it")
         if isinstance(output, ToolCallDelta):
             return self._write_call(output)
         if isinstance(output, Reasoning):
@@ -133,6 +136,11 @@ class MessageWriter:
         self.claim.reasoning = str(self._reasoning)
         self.changed = False
         return self.claim
+
+    def close(self) -> Claim:
+        """Bring the claim's texts up to date for good: an agent that goes on although it was stopped is not heard."""
+        self._closed = True
+        return self.save()
 
     def calls(self) -> list[tuple[UUID, str, str]]:
         """The calls that were written: id, tool, arguments; in the order of their indices."""

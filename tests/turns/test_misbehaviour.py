@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 
 from server.agents.interface import AgentContext, AgentYield, FunctionAgent, Reasoning, Text, ToolCallDelta, UsageReport
 from server.agents.tools import tool
-from server.turns import engine
+from server.turns import engine, run
 from server.turns.settings import TurnSettings
 from storage.pool import Database
 from tests.turns.support import Workshop, forever, registry_of, scripted
@@ -153,3 +153,33 @@ async def test_a_database_that_hangs_does_not_hold_up_the_end(make: Make, monkey
     monkeypatch.setattr(shop.engine._workers, "forget", hangs)
     async with asyncio.timeout(4):
         await shop.service.stop()
+
+
+async def test_an_agent_that_ignores_its_cancellation_is_left_to_itself(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "CANCEL_PATIENCE", 0.05)
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def deaf(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
+        yield "heard"
+        while not release.is_set():
+            with suppress(asyncio.CancelledError):
+                await release.wait()
+        ended.set()
+        yield " and not heard"
+
+    shop = await make(scripted(deaf))
+    session = await shop.session()
+    await shop.say(session, "go")
+    await shop.outlet.until(lambda: bool(shop.outlet.deltas))
+    await shop.stop(session)
+    await shop.outlet.until_type("task_completed")
+    answer = shop.outlet.payloads("message_created")[-1]
+    assert (answer["content"], answer["finish_reason"]) == ("heard", "cancelled")
+    # The session is free again, whatever the agent does with its time.
+    release.set()
+    await ended.wait()
+    await shop.say(session, "again")
+    await shop.outlet.until_type("task_completed", 2)
+    assert [delta.text for delta in shop.outlet.deltas][:2] == ["heard", "heard"]
