@@ -20,7 +20,7 @@ from protocol.events import EVENTS, Kind, Timestamp
 from protocol.framing import BATCH_BYTES
 from protocol.ids import ID_PATTERN, ID_RULE
 from protocol.lifecycles import LIFECYCLES
-from protocol.values import MAX_INTEGER, MIN_INTEGER
+from protocol.values import MAX_CONTAINERS, MAX_INTEGER, MIN_INTEGER
 
 __all__ = ["TABLES", "fill"]
 
@@ -207,6 +207,7 @@ def _limits() -> str:
         [
             ["bytes of one command, or of an array of them", f"{MAX_COMMAND_BYTES:,} (see `connected`)"],
             ["levels of nesting in a command, itself included", f"{MAX_NESTING} (see `connected`)"],
+            ["arrays and objects in one command", f"{MAX_CONTAINERS:,}"],
             ["commands in one array", str(MAX_COMMANDS)],
             ["an id: of a command, a client, a session's alias", ID_RULE],
             ["an integer", f"{MIN_INTEGER} to {MAX_INTEGER}"],
