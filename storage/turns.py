@@ -194,7 +194,7 @@ class Turns:
         ]
 
     async def cancelled(self, turn_ids: Collection[UUID]) -> set[UUID]:
-        """Those of the turns that somebody asked to stop."""
+        """Those of the turns that somebody asked to stop, or that are gone with their session."""
         return {row[0] for row in await self._database.fetch("cancelled_turns", list(turn_ids))}
 
     async def next_waiting(self, session_id: UUID) -> Waiting | None:
