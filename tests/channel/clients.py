@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +24,7 @@ TRANSPORTS = ["ws-json", "ws-json-batch", "ws-msgpack", "sse", "ndjson"]
 PATIENCE = 10.0
 
 
-class Client:
+class Client(ABC):
     """A client on a session. `events` is all that came so far; `next` and `until` read on."""
 
     def __init__(self, server: RunningServer, session: str, query: dict[str, str]) -> None:
@@ -69,13 +70,13 @@ class Client:
     def durable(self) -> list[Envelope]:
         return [event for event in self.events if event.seq is not None]
 
+    @abstractmethod
     async def receive(self) -> list[Envelope]:
         """Wait for more events; EOFError at the end."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def send(self, **command: Any) -> tuple[int, Any]:
         """Send a command: 200 and the ack, or another status and the error (`code`, `path`, ...)."""
-        raise NotImplementedError
 
     async def say(self, content: str) -> Any:
         """Send a message that is accepted; the ack."""
