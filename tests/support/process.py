@@ -192,9 +192,10 @@ class ServerProcess:
 
     def owners(self) -> list[int]:
         """The servers that were started on the data directory."""
+        # A word of its own: a PostgreSQL that runs as this user names a directory below it.
         name = os.fsencode(self.data_dir)
         pids = [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
-        return sorted(pid for pid in pids if pid != os.getpid() and name in command_line(pid))
+        return sorted(pid for pid in pids if pid != os.getpid() and name in command_line(pid).split(b"\0"))
 
     def unowned(self) -> bool:
         """Whether no process holds the data directory: each of a server's or a database's would keep a lock."""
