@@ -12,7 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 #: What an installed console script does: import and call, with the script's folder on the path and not the working one.
-SCRIPT = f"import sys; sys.path[0] = {str(ROOT)!r}; from server.cli import main; sys.exit(main())"
+#: A run of the tests in the background inherits that Ctrl-C is ignored; the command is to see it all the same.
+SCRIPT = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    f" sys.path[0] = {str(ROOT)!r}; from server.cli import main; sys.exit(main())"
+)
 
 
 def environment(**variables: str) -> dict[str, str]:
