@@ -98,6 +98,15 @@ def user_of(pid: int) -> str:
     return pwd.getpwuid(Path(f"/proc/{pid}").stat().st_uid).pw_name
 
 
+def users_of(pid: int) -> set[str]:
+    """Whose the process is, and all below it; a backend may end between being listed and being looked at."""
+    users = {user_of(pid)}
+    for each in tree(pid)[1:]:
+        with contextlib.suppress(FileNotFoundError):
+            users.add(user_of(each))
+    return users
+
+
 @dataclass
 class Owner:
     """A process that owns a server: see owner.py."""

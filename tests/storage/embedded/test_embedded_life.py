@@ -16,7 +16,7 @@ import pytest
 
 from storage.embedded import EmbeddedError, EmbeddedPostgres
 from storage.embedded.server import _MOVES
-from tests.storage.embedded.processes import LOST, Watched, embedded, running, tree, until, user_of
+from tests.storage.embedded.processes import LOST, Watched, embedded, running, tree, until, users_of
 
 OTHER_VERSIONS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -220,7 +220,7 @@ async def test_a_directory_that_holds_something_else_is_left_alone(tmp_path: Pat
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as somebody else")
 async def test_roots_server_runs_as_an_ordinary_user(data_dir: Path) -> None:
     async with running(embedded(data_dir)) as postmaster:
-        assert {user_of(pid) for pid in tree(postmaster)} <= {"postgres", "nobody"}
+        assert users_of(postmaster) <= {"postgres", "nobody"}
         status = Path(f"/proc/{postmaster}/status").read_text()
         assert re.search(r"^Groups:\s*$", status, re.MULTILINE)
         assert re.search(r"^CapEff:\s*0+$", status, re.MULTILINE)

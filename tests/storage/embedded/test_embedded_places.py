@@ -16,7 +16,7 @@ import pytest
 from storage.embedded import EmbeddedError, binaries, default_data_dir
 from storage.embedded.account import server_account
 from storage.embedded.leftovers import find, recorded_pid
-from tests.storage.embedded.processes import Watched, embedded, owner, running, tree, user_of
+from tests.storage.embedded.processes import Watched, embedded, owner, running, tree, user_of, users_of
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become others, and shut them out")
 
@@ -120,7 +120,7 @@ async def test_an_ordinary_user_needs_nothing_of_root(public_dir: Path) -> None:
     async with owner(home / "data", "write", prefix=AS_NOBODY) as former:
         await former.answer()
         number = int(await former.line())
-        assert {user_of(pid) for pid in tree(former.process.pid)} == {"nobody"}
+        assert users_of(former.process.pid) == {"nobody"}
         with Watched(tree(former.process.pid)) as everybody:
             former.process.kill()
             await former.process.wait()
