@@ -9,7 +9,7 @@ Everything else in the distribution may change between versions.
 from __future__ import annotations
 
 from protocol import events
-from protocol.client import Client, connect, create_session
+from protocol.client import Client, Server, connect, create_session
 from protocol.errors import ParleyError
 from server.agents.interface import Agent, AgentContext, AgentError, AgentYield, Reasoning, ToolCallDelta, agent
 from server.agents.tools import ToolError, tool
@@ -23,6 +23,7 @@ __all__ = [
     "Client",
     "ParleyError",
     "Reasoning",
+    "Server",
     "ToolCallDelta",
     "ToolError",
     "__version__",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from protocol.client import Timings
 from server.cli import main
 from server.version import VERSION
 from tests.cli.support import parley
@@ -79,7 +80,7 @@ def test_a_wrong_agent_is_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys: p
 def test_a_server_that_is_not_there_is_exit_code_1(
     unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("protocol.client._OPENING", 0.05)
+    monkeypatch.setattr("protocol.client.settings.DEFAULT", Timings(opening=0.05))
     assert main(["tail", "x", "--url", f"http://127.0.0.1:{unused_tcp_port}"]) == 1
     assert "does not answer" in capsys.readouterr().err
 

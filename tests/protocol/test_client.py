@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from protocol.client import Backoff, Client, Received, connect, create_session
+from protocol.client import Backoff, Client, Received, Timings, connect, create_session
 from protocol.commands import Ping, SwitchAgent, UserMessage
 from protocol.delta import MessageText
 from protocol.errors import ErrorCode, ParleyError
@@ -132,9 +132,8 @@ async def test_a_command_is_answered_or_refused(server: RunningServer, transport
     assert [event.event_type for event in events].count("message_created") == 2
 
 
-async def test_whoever_does_not_iterate_can_still_speak(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protocol.client._QUEUE", 2)
-    async with connect(server.url, transport="ws") as client:
+async def test_whoever_does_not_iterate_can_still_speak(server: RunningServer) -> None:
+    async with connect(server.url, transport="ws", timings=Timings(waiting_events=2)) as client:
         for number in range(5):
             ack = await client.say(f"message {number}")
             assert ack.status in {"accepted", "queued"}
@@ -184,10 +183,9 @@ async def test_closing_ends_the_iteration(server: RunningServer) -> None:
         await client.say("too late")
 
 
-async def test_nobody_there_is_told(unused_tcp_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protocol.client._OPENING", 0.05)
-    with pytest.raises(ConnectionError, match="does not answer"):
-        async with connect(f"http://127.0.0.1:{unused_tcp_port}", "x"):
+async def test_nobody_there_is_told(unused_tcp_port: int) -> None:
+    with pytest.raises(ConnectionError, match="does not answer: nothing listens on port"):
+        async with connect(f"http://127.0.0.1:{unused_tcp_port}", "x", timings=Timings(opening=0.05)):
             pass
 
 
@@ -295,12 +293,11 @@ async def test_unknown_events_are_passed_on_and_repeated_ones_are_not() -> None:
 
 
 @pytest.mark.feature("T03")
-async def test_silence_is_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protocol.client._GRACE", 0.0)
+async def test_silence_is_a_lost_connection() -> None:
     event = {"event_type": "from_the_future", "payload": {}, "seq": 7, "cursor": "e.7"}
     async with (
         scripted([_connected(heartbeat_ms=20), event]) as (url, opened),
-        connect(url, "x", transport="ndjson", after="e.3") as client,
+        connect(url, "x", transport="ndjson", after="e.3", timings=Timings(grace=0)) as client,
     ):
         await until(client, "connected", 2)
     assert opened[:2] == ["e.3", "e.7"]

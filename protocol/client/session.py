@@ -1,34 +1,26 @@
-"""The Python client: one session, followed and spoken to over whatever transport the network lets through.
-
-    async with connect("http://127.0.0.1:8080", token=...) as session:
-        await session.say("hello")
-        async for event in session:
-            match event.payload:
-                case MessageDelta(message_id=message_id):
-                    print(session.texts[message_id].text())
-
-Events come in the order of the log, each durable one once, also over lost connections and restarted servers: the
-client reconnects at its cursor, as the server advises, with full jitter. Commands are sent until they are
-acknowledged, under the same id, which takes effect once. WebSocket comes first; where it is not let through, SSE and
-POST do the same.
-"""
+"""One session, followed and spoken to over whatever transport the network lets through."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self, TypeAlias
-from urllib.parse import quote, urlencode
+from typing import Final, Literal, Self
 from uuid import UUID
 
 import aiohttp
 import msgspec
 from msgspec import Struct
+from yarl import URL
 
+from protocol.client import settings
+from protocol.client.backoff import Backoff
+from protocol.client.http import LOST, RETRYABLE, Http, Token, code_of, path_of, refusal, unreachable
+from protocol.client.links import Link, StreamLink, Transport, WebSocketLink
+from protocol.client.rest import Server
+from protocol.client.settings import Timings
 from protocol.codec import encode_command
 from protocol.commands import Cancel, Command, OnBusy, Ping, UserMessage
 from protocol.cursor import Cursor, parse_cursor
@@ -47,47 +39,11 @@ from protocol.events import (
     ResyncRequired,
     Sync,
 )
-from protocol.framing import NdjsonParser, SseParser, split_batch
 
-__all__ = ["Backoff", "Client", "Received", "Transport", "connect", "create_session"]
+__all__ = ["Client", "Received", "connect"]
 
-Transport: TypeAlias = Literal["ws", "sse", "ndjson"]
-
-#: Events that wait for the caller; beyond, the connection is not read and the server slows down for us.
-_QUEUE: Final = 1000
-#: Seconds: until a connection shows its first frame; until a command counts as unanswered; of silence beyond the two
-#: heartbeats that make a connection a lost one; before a network that refused WebSocket is asked for it again.
-_OPENING: Final = 10.0
-_ANSWER: Final = 15.0
-_GRACE: Final = 2.0
-_WEBSOCKET_AGAIN: Final = 300.0
-_MAX_FRAME: Final = 16 << 20
-#: Seconds after which a connection has proved itself, and pauses begin small again.
-_STABLE: Final = 5.0
-
-#: WebSocket's own codes for "you speak wrongly" (RFC 6455, section 7.4.1): saying it again helps nobody.
-_FINAL_CLOSE_CODES: Final = frozenset({1002, 1007, 1009})
-_RETRYABLE_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
-_FINAL_STATUS: Final = {
-    401: ErrorCode.UNAUTHORIZED,
-    403: ErrorCode.FORBIDDEN,
-    404: ErrorCode.NOT_FOUND,
-    410: ErrorCode.SESSION_GONE,
-}
-_RETRYABLE: Final = frozenset(
-    {
-        ErrorCode.INTERNAL,
-        ErrorCode.RATE_LIMITED,
-        ErrorCode.SHUTDOWN,
-        ErrorCode.SLOW_CONSUMER,
-        ErrorCode.STALE,
-        ErrorCode.UNAVAILABLE,
-    }
-)
-_LOST: Final = (aiohttp.ClientError, ConnectionError, TimeoutError, OSError)
-_JSON: Final = {"Content-Type": "application/json"}
 _ACCEPT: Final = {"sse": "text/event-stream", "ndjson": "application/x-ndjson"}
-
+_JSON: Final = {"Content-Type": "application/json"}
 
 #: Not for those who iterate: answers to commands, and signs of life.
 _UNTOLD: Final = (Ack, CommandError, Heartbeat)
@@ -111,79 +67,6 @@ class Received(Struct, frozen=True):
         return self.envelope.cursor
 
 
-class CreatedSession(Struct, frozen=True):
-    """What `create_session` made: the server's `id`, the caller's own `alias`."""
-
-    id: UUID
-    alias: str | None
-    current_agent: str
-    cursor: str
-
-
-class Backoff:
-    """Pauses between tries in seconds, with full jitter: any time up to a limit that doubles, 0.5 to 20."""
-
-    def __init__(self, shortest: float = 0.5, longest: float = 20.0) -> None:
-        self._shortest = shortest
-        self._longest = longest
-        self._tries = 0
-
-    def next(self, at_least: float | None = None) -> float:
-        """The next pause; the server's advice is kept, and jitter added to it."""
-        limit = min(self._longest, self._shortest * 2 ** min(self._tries, 16))
-        self._tries += 1
-        return (at_least or 0.0) + random.uniform(0, limit)  # noqa: S311 - no secret is made of it
-
-    def reset(self) -> None:
-        """Begin anew: it worked."""
-        self._tries = 0
-
-
-class _Link(Protocol):
-    """A connection that brings events."""
-
-    def frames(self) -> AsyncGenerator[bytes, None]: ...
-
-    async def send(self, data: bytes) -> None: ...
-
-
-class _WebSocketLink:
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-
-    async def frames(self) -> AsyncGenerator[bytes, None]:
-        async for message in self._socket:
-            if message.type is aiohttp.WSMsgType.TEXT:
-                for frame in split_batch(message.data.encode()):
-                    yield frame
-        code = self._socket.close_code or 0
-        known = ErrorCode.of_close(code)
-        if known is not None or code >= 4500 or code in _FINAL_CLOSE_CODES:
-            raise ParleyError(known or ErrorCode.PROTOCOL_ERROR, f"the server closed the connection with {code}")
-
-    async def send(self, data: bytes) -> None:
-        await self._socket.send_str(data.decode())
-
-
-class _StreamLink:
-    def __init__(self, response: aiohttp.ClientResponse, transport: Transport) -> None:
-        self._response = response
-        self._transport = transport
-
-    async def frames(self) -> AsyncGenerator[bytes, None]:
-        sse, ndjson = SseParser(_MAX_FRAME), NdjsonParser(_MAX_FRAME)
-        async for data in self._response.content.iter_any():
-            if self._transport == "sse":
-                for message in sse.feed(data):
-                    yield message.data.encode()
-            else:
-                for line in ndjson.feed(data):
-                    yield line
-
-    async def send(self, data: bytes) -> None:
-        raise TypeError("a stream goes one way")
-
-
 class Client:
     """One session; made by `connect`, used as an async context manager and as an async iterator.
 
@@ -191,15 +74,16 @@ class Client:
     ParleyError when the server says that coming back is pointless, and ends after `close`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - made by `connect`, whose parameters these are
         self,
         url: str,
         session: str | None,
         *,
-        token: str | None,
+        token: Token | None,
         transport: Transport | Literal["auto"],
         after: str | None,
         client_id: str | None,
+        timings: Timings,
     ) -> None:
         self.client_id = client_id or f"py-{secrets.token_hex(8)}"
         self.session = session or ""
@@ -211,38 +95,43 @@ class Client:
         self.connected: Connected | None = None
         #: The texts of the messages that are being written, as far as iterating gave out their deltas.
         self.texts: dict[UUID, MessageText] = {}
-        self._url = url.rstrip("/")
-        self._token = token
+        self._timings = timings
+        self._http = Http(url, token, timings)
+        #: What is asked once: sessions, history, agents.
+        self.server = Server.over(self._http)
         self._choice = transport
         self._position = after
-        self._queue: asyncio.Queue[Received | None] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[Received | None] = asyncio.Queue(timings.waiting_events)
         self._pending: dict[str, asyncio.Future[Ack]] = {}
-        self._backoff = Backoff()
+        self._backoff = Backoff(timings.shortest_pause, timings.longest_pause)
         self._heartbeat = 15.0
-        self._live: _Link | None = None
+        self._live: Link | None = None
         self._synced = False
         self._farewell: Disconnect | None = None
         self._no_websocket_until = 0.0
         self._failure: ParleyError | None = None
         self._trouble: Exception | None = None
         self._opened = asyncio.Event()
-        self._http: aiohttp.ClientSession | None = None
         self._reader: asyncio.Task[None] | None = None
 
     # --- life
 
     async def __aenter__(self) -> Self:
         """Connect. Raises ParleyError when the server refuses, ConnectionError when nobody answers for 10 seconds."""
+        self._http.open()
         if not self.session:
-            self.session = str((await create_session(self._url, token=self._token)).id)
-        self._http = _http(self._token)
+            try:
+                self.session = str((await self.server.create_session()).id)
+            except BaseException:
+                await self.close()
+                raise
         self._reader = asyncio.create_task(self._run(), name="parley-client")
         try:
-            async with asyncio.timeout(_OPENING):
+            async with asyncio.timeout(self._timings.opening):
                 await self._opened.wait()
         except TimeoutError:
             await self.close()
-            raise ConnectionError(f"{self._url} does not answer: {self._trouble or 'no connection'}") from self._trouble
+            raise unreachable(self._http.url, self._trouble, self._timings.opening) from self._trouble
         except BaseException:
             await self.close()
             raise
@@ -261,8 +150,7 @@ class Client:
         if self._reader is not None:
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
-        if self._http is not None:
-            await self._http.close()
+        await self._http.close()
         self._interrupt("the client was closed")
         if self._queue.full():
             self._queue.get_nowait()
@@ -322,11 +210,11 @@ class Client:
                 try:
                     return await self._deliver(command.id, encode_command(command))
                 except ParleyError as error:
-                    if error.code not in _RETRYABLE:
+                    if error.code not in RETRYABLE:
                         raise
                     pause = backoff.next(error.retry_after)
-                except _LOST:
-                    if self._http is None or self._http.closed:
+                except LOST:
+                    if not self._http.is_open:
                         raise
                     pause = backoff.next()
                 await asyncio.sleep(pause)
@@ -337,19 +225,17 @@ class Client:
         reply = self._pending.setdefault(command_id, asyncio.get_running_loop().create_future())
         try:
             await self._live.send(data)
-            async with asyncio.timeout(_ANSWER):
+            async with asyncio.timeout(self._timings.answer):
                 return await asyncio.shield(reply)
         finally:
             self._pending.pop(command_id, None)
 
     async def _post(self, data: bytes) -> Ack:
-        if self._http is None:
-            raise ConnectionError("the client is not connected")
-        url = self._address("commands")
-        wait = aiohttp.ClientTimeout(total=_ANSWER)
-        async with self._http.post(url, data=data, headers=_JSON, timeout=wait) as response:
+        http, headers = self._http.session, await self._http.headers() | _JSON
+        wait = aiohttp.ClientTimeout(total=self._timings.answer)
+        async with http.post(self._address("commands"), data=data, headers=headers, timeout=wait) as response:
             if response.status != 200:
-                raise await _refusal(response)
+                raise await refusal(response)
             return msgspec.json.decode(await response.read(), type=Ack)
 
     def _interrupt(self, reason: str) -> None:
@@ -370,19 +256,19 @@ class Client:
             transport, began = self._pick(), now()
             try:
                 trouble: Exception = await self._follow(transport)
-            except (ParleyError, *_LOST) as error:
+            except (ParleyError, *LOST) as error:
                 trouble = error
             was_synced, self._synced, self._live, self.transport = self._synced, False, None, None
             self._interrupt("the connection was lost")
             if self._farewell is not None:
                 trouble, self._farewell = _advice(self._farewell), None
             self._trouble = trouble
-            if isinstance(trouble, ParleyError) and trouble.code not in _RETRYABLE:
+            if isinstance(trouble, ParleyError) and trouble.code not in RETRYABLE:
                 self._failure = trouble
                 self._opened.set()
                 await self._queue.put(None)
                 return
-            if was_synced and now() - began > _STABLE:
+            if was_synced and now() - began > self._timings.stable:
                 self._backoff.reset()
             if was_synced or not self._fall_back(transport, trouble):
                 await asyncio.sleep(self._backoff.next(getattr(trouble, "retry_after", None)))
@@ -397,7 +283,7 @@ class Client:
         unreachable = isinstance(trouble, aiohttp.ClientConnectorError | ParleyError)
         if self._choice != "auto" or transport != "ws" or unreachable:
             return False
-        self._no_websocket_until = asyncio.get_running_loop().time() + _WEBSOCKET_AGAIN
+        self._no_websocket_until = asyncio.get_running_loop().time() + self._timings.websocket_again
         return True
 
     async def _follow(self, transport: Transport) -> Exception:
@@ -405,7 +291,7 @@ class Client:
         async with self._link(transport) as link, aclosing(link.frames()) as frames:
             self.transport, self._live = transport, link
             pulse = asyncio.create_task(self._pulse(link)) if transport == "ws" else None
-            patience = _OPENING
+            patience = self._timings.opening
             try:
                 while True:
                     async with asyncio.timeout(patience):
@@ -413,45 +299,50 @@ class Client:
                     if frame is None:
                         return ConnectionError("the connection ended")
                     await self._take(frame)
-                    patience = 2 * self._heartbeat + _GRACE
+                    patience = 2 * self._heartbeat + self._timings.grace
             finally:
                 if pulse is not None:
                     pulse.cancel()
                     await asyncio.gather(pulse, return_exceptions=True)
 
     @asynccontextmanager
-    async def _link(self, transport: Transport) -> AsyncIterator[_Link]:
-        assert self._http is not None, "the reader lives while the client is open"
+    async def _link(self, transport: Transport) -> AsyncIterator[Link]:
         after = {} if self._position is None else {"after": self._position}
         url = self._address("ws" if transport == "ws" else "events", **after)
+        headers = await self._http.headers()
         if transport == "ws":
             try:
-                async with asyncio.timeout(_OPENING):
-                    socket = await self._http.ws_connect(
-                        url, protocols=("parley.v1.json",), max_msg_size=_MAX_FRAME, compress=0
+                async with asyncio.timeout(self._timings.opening):
+                    socket = await self._http.session.ws_connect(
+                        url,
+                        protocols=("parley.v1.json",),
+                        headers=headers,
+                        max_msg_size=self._timings.largest_event,
+                        compress=0,
                     )
             except aiohttp.WSServerHandshakeError as error:
-                if self._choice == "auto" or error.status in _RETRYABLE_STATUS:
+                if self._choice == "auto" or code_of(error.status) in RETRYABLE:
                     # SSE will be told why in words, if it is not WebSocket alone that is unwelcome.
                     raise
-                raise ParleyError(_code_of(error.status), f"the server answered {error.status}") from error
+                raise ParleyError(code_of(error.status), f"the server answered {error.status}") from error
             async with socket:
-                yield _WebSocketLink(socket)
+                yield WebSocketLink(socket)
             return
         async with (
-            asyncio.timeout(_OPENING) as opening,
-            self._http.get(url, headers={"Accept": _ACCEPT[transport], "Cache-Control": "no-store"}) as response,
+            asyncio.timeout(self._timings.opening) as opening,
+            self._http.session.get(
+                url, headers=headers | {"Accept": _ACCEPT[transport], "Cache-Control": "no-store"}
+            ) as response,
         ):
             opening.reschedule(None)
             if response.status != 200:
-                raise await _refusal(response)
-            yield _StreamLink(response, transport)
+                raise await refusal(response)
+            yield StreamLink(response, transport, self._timings.largest_event)
 
-    def _address(self, leaf: str, **query: str) -> str:
-        query["client_id"] = self.client_id
-        return f"{self._url}/sessions/{quote(self.session, safe='')}/{leaf}?{urlencode(query)}"
+    def _address(self, leaf: str, **query: str) -> URL:
+        return self._http.address(path_of(self.session, leaf), query | {"client_id": self.client_id})
 
-    async def _pulse(self, link: _Link) -> None:
+    async def _pulse(self, link: Link) -> None:
         """Let the server hear from us, as silence counts as loss on both sides."""
         while True:
             await asyncio.sleep(self._heartbeat)
@@ -505,83 +396,41 @@ class Client:
         reply.set_exception(ParleyError(code, payload.message, path=payload.path, retry_after=wait, id=payload.id))
 
 
-def connect(
+def connect(  # noqa: PLR0913 - all but the first two have a name, and most calls give none of them
     url: str,
     session: str | None = None,
     *,
-    token: str | None = None,
+    token: Token | None = None,
     transport: Transport | Literal["auto"] = "auto",
     after: str | None = None,
     client_id: str | None = None,
+    timings: Timings | None = None,
 ) -> Client:
     """A client of one session; `async with` connects it.
 
     Without a `session` a new one is made. `after` is the cursor at which to begin (`"0"`: with everything that was
     ever said), from now on when missing. `client_id` is who you are over reconnects; made up when missing. `transport`
-    fixes one instead of finding out which works.
+    fixes one instead of finding out which works. `token` may be a function, also an async one, that returns the newest
+    token. Raises ValueError for an unusable address.
     """
-    return Client(url, session, token=token, transport=transport, after=after, client_id=client_id)
-
-
-async def create_session(
-    url: str,
-    session_id: str | None = None,
-    *,
-    title: str | None = None,
-    agent_type: str | None = None,
-    token: str | None = None,
-) -> CreatedSession:
-    """Make a session; `session_id` is your own name for it. Raises ParleyError (CONFLICT when you have that name)."""
-    given = {"session_id": session_id, "title": title, "agent_type": agent_type}
-    body = msgspec.json.encode({name: value for name, value in given.items() if value is not None})
-    wait = aiohttp.ClientTimeout(total=_ANSWER)
-    async with (
-        _http(token) as http,
-        http.post(f"{url.rstrip('/')}/sessions", data=body, headers=_JSON, timeout=wait) as answer,
-    ):
-        if answer.status != 201:
-            raise await _refusal(answer)
-        return msgspec.json.decode(await answer.read(), type=CreatedSession)
-
-
-def _http(token: str | None) -> aiohttp.ClientSession:
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    # A stream has no total time; silence is what ends it.
-    return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=None, sock_connect=_OPENING))
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> ParleyError:
-    """What a response other than the wanted one means, in the server's words where they are there."""
-    code = _code_of(response.status)
-    message, path, wait = f"the server answered {response.status}", None, None
-    if response.content_type == "application/problem+json":
-        problem = msgspec.json.decode(await response.read(), type=_Problem)
-        code = ErrorCode.of(problem.code) or code
-        message, path, wait = problem.detail, problem.path, problem.retry_after
-    return ParleyError(code, message, path=path, retry_after=wait)
+    return Client(
+        url,
+        session,
+        token=token,
+        transport=transport,
+        after=after,
+        client_id=client_id,
+        timings=timings or settings.DEFAULT,
+    )
 
 
 def _advice(farewell: Disconnect) -> ParleyError:
     """The server's last word, as an error that says whether and when to come back."""
     code = ErrorCode.of(farewell.code) or ErrorCode.PROTOCOL_ERROR
-    if farewell.reconnect and code not in _RETRYABLE:
+    if farewell.reconnect and code not in RETRYABLE:
         code = ErrorCode.UNAVAILABLE
     wait = None if farewell.retry_after_ms is None else farewell.retry_after_ms / 1000
     return ParleyError(code, farewell.reason, retry_after=wait)
-
-
-class _Problem(Struct):
-    code: str = ""
-    detail: str = ""
-    path: str | None = None
-    retry_after: float | None = None
-
-
-def _code_of(status: int) -> ErrorCode:
-    """The code that fits a status which came without one."""
-    if status in _RETRYABLE_STATUS:
-        return ErrorCode.RATE_LIMITED if status == 429 else ErrorCode.UNAVAILABLE
-    return _FINAL_STATUS.get(status, ErrorCode.PROTOCOL_ERROR)
 
 
 def _new_id() -> str:
