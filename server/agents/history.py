@@ -35,6 +35,7 @@ class StoredMessage(Struct, frozen=True, kw_only=True):
 
     role: Role
     content: str = ""
+    reasoning: str | None = None
     tool_calls: tuple[ToolCallRequest, ...] = ()
     call_id: str | None = None
     name: str | None = None
@@ -96,6 +97,7 @@ def _as_history(message: StoredMessage, calls: tuple[ToolCallRequest, ...]) -> H
     return HistoryMessage(
         role=message.role,
         content=message.content,
+        reasoning=message.reasoning,
         name=message.name,
         tool_calls=calls,
         message_id=message.message_id,

@@ -116,10 +116,12 @@ class HistoryMessage(Struct, frozen=True, kw_only=True):
     """One message of the history, as an agent sees it (``server.agents.history`` makes and orders them).
 
     A ``tool`` message answers the call ``call_id`` of the assistant message before it, and ``name`` is the tool's.
+    ``reasoning`` is what was thought before an assistant message; some endpoints insist on reading it again.
     """
 
     role: Role
     content: str
+    reasoning: str | None = None
     name: str | None = None
     call_id: str | None = None
     tool_calls: tuple[ToolCallRequest, ...] = ()

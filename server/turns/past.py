@@ -22,6 +22,7 @@ def history_of(stored: Sequence[StoredMessage]) -> list[HistoryMessage]:
         history.StoredMessage(
             role=cast("Role", message.role),
             content=message.content,
+            reasoning=message.reasoning,
             tool_calls=_calls.decode(message.tool_calls) if message.tool_calls is not None else (),
             call_id=str(message.call_id) if message.call_id is not None else None,
             name=message.name,
