@@ -19,38 +19,43 @@ _HOW_TO_CONFIGURE = (
 class AgentOverride(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to change about one agent; fields left out stay as they are."""
 
+    #: Whether there is such an agent at all.
     enabled: bool = True
+    #: What people see it called.
     name: str | None = None
+    #: What it is for, in a sentence: for people who choose an agent, and for agents that hand over.
     description: str | None = None
+    #: What its model is told about its work.
     prompt: str | None = None
+    #: The names of the tools that it may call; `*` stands for all.
     tools: tuple[str, ...] | None = None
+    #: The only files that it may write, such as `*.md`.
     file_patterns: tuple[str, ...] | None = None
+    #: The types of the agents that it may hand over to.
     handoffs: tuple[str, ...] | None = None
     #: Another model than that of the `[model]` section.
     model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 
 
 class OfflineConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The agent that answers when no model is configured.
+    """The agent that answers when no model is configured."""
 
-    ``speed`` is in tokens a second; 0 is as fast as possible. ``hint`` is what it says about how to configure a model.
-    """
-
+    #: Tokens a second; 0 is as fast as possible.
     speed: Annotated[float, Meta(ge=0, le=1_000_000)] = 60.0
+    #: What it says about how to configure a model.
     hint: str = _HOW_TO_CONFIGURE
 
 
 class AgentsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which agents there are.
+    """Which agents there are."""
 
-    ``default`` is the agent of a new session; when missing, it is the orchestrator if a model is configured and the
-    offline agent if not. ``overrides`` are by agent type. ``python`` lists agents and tools of your own as
-    ``path/to/file.py:attribute``, relative to the configuration file; ``entry_points`` also takes those that installed
-    packages offer under ``parley.agents``.
-    """
-
+    #: The agent of a new session. When missing, it is the orchestrator if a model is configured, else the offline one.
     default: str | None = None
+    #: Changes to agents, by their type: `[agents.overrides.coder]`.
     overrides: dict[str, AgentOverride] = {}
+    #: Agents and tools of your own, as `path/to/file.py:attribute`; relative paths start at this file's folder.
     python: tuple[str, ...] = ()
+    #: Whether to take the agents that installed packages offer, under the entry point `parley.agents`.
     entry_points: bool = True
+    #: The agent that answers when no model is configured.
     offline: OfflineConfig = OfflineConfig()

@@ -41,6 +41,7 @@ class ChannelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     read_timeout: Seconds = 10.0
     #: The pause before a failed read is tried again; doubled each time up to `retry_longest`.
     retry_shortest: Seconds = 0.1
+    #: The longest such pause.
     retry_longest: Seconds = 5.0
 
     #: What a command may take; then its sender is told to send it again (the id makes that harmless).
@@ -53,8 +54,10 @@ class ChannelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_commands: Count = 256
     #: This many malformed commands within `malformed_window` close a WebSocket with `protocol_error`.
     malformed_burst: Count = 20
+    #: The time over which malformed commands are counted.
     malformed_window: Seconds = 10.0
 
-    #: Streams (WebSocket, SSE, NDJSON) in this process, and of one session.
+    #: Streams (WebSocket, SSE, NDJSON) in this process.
     max_connections: Count = 10_000
+    #: Streams of one session in this process.
     max_session_connections: Count = 1_000
