@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -14,7 +16,13 @@ from protocol.ids import parse_alias
 from storage.ids import new_epoch, new_id
 from storage.pool import Database
 
-__all__ = ["Session", "Sessions"]
+__all__ = ["FoundSession", "FoundSessions", "Match", "Session", "Sessions"]
+
+#: How much text one search reads, the newest first: it must stay a fraction of a second for an owner of any size.
+_SEARCHED_MESSAGES: Final = 20_000
+_SEARCHED_BYTES: Final = 32 << 20
+#: Characters of an id that a search must hold to find sessions by it: fewer are the same in all ids of a month.
+_ID_PREFIX: Final = 8
 
 
 class Session(Struct, frozen=True, kw_only=True):
@@ -34,6 +42,34 @@ class Session(Struct, frozen=True, kw_only=True):
     created_at: datetime
     last_activity: datetime
     is_active: bool
+
+
+class Match(Struct, frozen=True, kw_only=True):
+    """Where a search found its text in a session.
+
+    `field` is `title`, `alias`, `id` or `message`. In a message it says in which, the newest that holds the text, and
+    cuts out what stands around it; an ellipsis marks where something was cut off.
+    """
+
+    field: str
+    message_id: UUID | None = None
+    role: str | None = None
+    excerpt: str | None = None
+
+
+class FoundSession(NamedTuple):
+    """A session, and where the text was found in it."""
+
+    session: Session
+    match: Match
+
+
+class FoundSessions(NamedTuple):
+    """A page of what was found, how many sessions there are in all, and whether all messages were looked at."""
+
+    page: list[FoundSession]
+    total: int
+    complete: bool
 
 
 def _session(row: asyncpg.Record) -> Session:
@@ -105,6 +141,26 @@ class Sessions:
         assert counted is not None, "a count is one row"
         return [], counted[0]
 
+    async def search(
+        self, owner: str, text: str, *, limit: int, offset: int, active_only: bool = True
+    ) -> FoundSessions:
+        """A page of the owner's sessions in which a text is found, the latest activity first.
+
+        It is looked for literally, in upper or lower case (as the database's locale has it), in titles, aliases,
+        messages, and, when it is long enough, at the start of ids. Titles, aliases and ids are looked at in all
+        sessions; of the messages only the newest ones, so that a search takes no longer the more there are.
+        """
+        pattern = _escaped(text)
+        id_pattern = f"{_escaped(text.lower())}%" if len(text) >= _ID_PREFIX else ""
+        rows = await self._database.fetch(
+            "search_sessions",
+            *(owner, limit, offset, active_only, f"%{pattern}%", id_pattern, text),
+            *(_SEARCHED_MESSAGES, _SEARCHED_BYTES),
+        )
+        # One row at least, as the totals are those of an empty page too.
+        page = [FoundSession(_session(row), _match(row)) for row in rows if row["session_id"] is not None]
+        return FoundSessions(page, rows[0]["total"], rows[0]["complete"])
+
     async def delete(self, session: Session, now: datetime) -> bool:
         """Empty the session for good and leave a tombstone; False when somebody did so before."""
         deleted, _ = await self._database.together(
@@ -115,6 +171,18 @@ class Sessions:
     async def heads(self, session_ids: Sequence[UUID]) -> dict[UUID, int]:
         """The number of the last event of each of the sessions that exist."""
         return dict(await self._database.fetch("session_heads", list(session_ids)))  # type: ignore[arg-type]
+
+
+def _escaped(text: str) -> str:
+    """The text as a LIKE pattern that matches it and nothing else."""
+    return re.sub(r"([\\%_])", r"\\\1", text)
+
+
+def _match(row: asyncpg.Record) -> Match:
+    if row["field"] != "message":
+        return Match(field=row["field"])
+    excerpt = "…" * row["cut_before"] + row["excerpt"] + "…" * row["cut_after"]
+    return Match(field="message", message_id=row["message_id"], role=row["role"], excerpt=excerpt)
 
 
 def _as_uuid(text: str) -> UUID | None:

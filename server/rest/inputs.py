@@ -50,15 +50,17 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
 def query_of(request: web.Request, kind: type[T]) -> T:
     """The query parameters that the struct names, as a struct; others are ignored, as proxies and tools add their own.
 
-    A parameter without a value (`?include_messages`) is true. Raises ParleyError(INVALID) naming the parameter.
+    A switch without a value (`?include_messages`) is on. Raises ParleyError(INVALID) naming the parameter.
     """
     given: dict[str, str] = {}
-    for name in kind.__struct_fields__:
-        values = request.query.getall(name, [])
+    for field in msgspec.structs.fields(kind):
+        values = request.query.getall(field.name, [])
         if len(values) > 1:
-            raise _bad(name, "it is given more than once")
+            raise _bad(field.name, "it is given more than once")
         if values:
-            given[name] = values[0] or "true"
+            given[field.name] = values[0] or ("true" if field.type is bool else "")
+        if "\0" in given.get(field.name, ""):
+            raise _bad(field.name, "it holds the character U+0000, which cannot be kept")
     try:
         # Not strict: everything in a URL is text.
         return msgspec.convert(given, kind, strict=False)

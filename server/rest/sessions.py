@@ -13,7 +13,16 @@ from protocol.ids import ID_PATTERN, format_timestamp
 from server.auth import principal_of
 from server.rest.inputs import body_of, query_of
 from server.rest.responses import json_response
-from server.rest.views import HistoryView, MessageView, SessionDetails, SessionList, SessionView, agent_history
+from server.rest.views import (
+    FoundSessionList,
+    FoundSessionView,
+    HistoryView,
+    MessageView,
+    SessionDetails,
+    SessionList,
+    SessionView,
+    agent_history,
+)
 from server.services import SERVICES
 from storage.messages import MAX_BYTES
 from storage.sessions import Session
@@ -33,8 +42,9 @@ class CreateSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ListQuery(Struct, frozen=True):
-    """What `GET /sessions` takes."""
+    """What `GET /sessions` takes; `q` is a text to find, white space around it aside."""
 
+    q: Annotated[str, Meta(max_length=200)] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
     active_only: bool = True
@@ -86,11 +96,17 @@ async def _create(request: web.Request) -> web.Response:
 
 async def _list(request: web.Request) -> web.Response:
     query = query_of(request, ListQuery)
-    sessions, total = await request.app[SERVICES].sessions.list(
-        principal_of(request).user_id, limit=query.limit, offset=query.offset, active_only=query.active_only
-    )
-    views = [SessionView.of(session) for session in sessions]
-    return json_response(SessionList(sessions=views, total=total, limit=query.limit, offset=query.offset))
+    store, owner = request.app[SERVICES].sessions, principal_of(request).user_id
+    page, active_only = {"limit": query.limit, "offset": query.offset}, query.active_only
+    if query.q is None:
+        sessions, total = await store.list(owner, **page, active_only=active_only)
+        return json_response(SessionList(sessions=[SessionView.of(one) for one in sessions], total=total, **page))
+    text = query.q.strip()
+    if not text:
+        raise ParleyError(ErrorCode.INVALID, "query parameter 'q': it is blank; leave it out to list all", path="?q")
+    found = await store.search(owner, text, **page, active_only=active_only)
+    views = [FoundSessionView.found(*one) for one in found.page]
+    return json_response(FoundSessionList(sessions=views, total=found.total, complete=found.complete, **page))
 
 
 async def _read(request: web.Request) -> web.Response:

@@ -11,9 +11,20 @@ from msgspec import Struct
 from protocol.cursor import Cursor
 from protocol.ids import format_timestamp
 from storage.messages import StoredMessage
-from storage.sessions import Session
+from storage.sessions import Match, Session
 
-__all__ = ["AgentSpan", "HistoryView", "MessageView", "SessionDetails", "SessionList", "SessionView", "agent_history"]
+__all__ = [
+    "AgentSpan",
+    "FoundSessionList",
+    "FoundSessionView",
+    "HistoryView",
+    "MatchView",
+    "MessageView",
+    "SessionDetails",
+    "SessionList",
+    "SessionView",
+    "agent_history",
+]
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
@@ -114,6 +125,37 @@ class SessionList(Struct, frozen=True, kw_only=True):
     total: int
     limit: int
     offset: int
+
+
+class MatchView(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a search found its text: `title`, `alias`, `id`, or a `message`, of which it shows a piece."""
+
+    field: str
+    message_id: UUID | None = None
+    role: str | None = None
+    excerpt: str | None = None
+
+
+class FoundSessionView(SessionView, frozen=True, kw_only=True):
+    """A session that a search found."""
+
+    match: MatchView
+
+    @classmethod
+    def found(cls, session: Session, match: Match) -> FoundSessionView:
+        """The session as its owner sees it in what was found."""
+        view = msgspec.structs.asdict(SessionView.of(session))
+        return cls(**view, match=MatchView(**msgspec.structs.asdict(match)))
+
+
+class FoundSessionList(Struct, frozen=True, kw_only=True):
+    """A page of what was found; `total` counts all. Not `complete`: there are more messages than one search reads."""
+
+    sessions: list[FoundSessionView]
+    total: int
+    limit: int
+    offset: int
+    complete: bool
 
 
 class AgentSpan(Struct, frozen=True, kw_only=True):

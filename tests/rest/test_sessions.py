@@ -144,6 +144,11 @@ async def test_regression_24_total_counts_all_not_the_page(server: RunningServer
         ("limit=1&limit=2", "limit"),
         ("offset=-1", "offset"),
         ("active_only=maybe", "active_only"),
+        ("q=", "q"),
+        ("q=%20%09", "q"),
+        ("q=" + "x" * 201, "q"),
+        ("q=a%00b", "q"),
+        ("q=a&q=b", "q"),
     ],
 )
 async def test_a_bad_parameter_is_refused_by_its_name(server: RunningServer, query: str, name: str) -> None:

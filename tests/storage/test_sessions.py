@@ -95,6 +95,34 @@ async def test_regression_24_total_is_not_the_pages_size(scene: Scene) -> None:
     assert await scene.sessions.list("nobody", limit=5, offset=0) == ([], 0)
 
 
+async def test_a_search_reads_so_much_and_says_so(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest sessions first, in them the newest messages; names are looked at in all."""
+    for number in range(4):
+        session = await scene.session(alias=f"needle{number}" if number == 0 else f"s{number}", title="x")
+        for turn in range(2):
+            await scene.end(await scene.begun(session, f"c{turn}", f"needle {turn}"), "x" * 100)
+
+    async def found() -> tuple[list[str | None], bool]:
+        result = await scene.sessions.search("ada", "Needle", limit=10, offset=0)
+        assert result.total == len(result.page)
+        return [one.session.alias for one in result.page], result.complete
+
+    everything = ["s3", "s2", "s1", "needle0"]
+    assert await found() == (everything, True)
+    for name, value, expected in (
+        ("_SEARCHED_MESSAGES", 16, (everything, True)),
+        ("_SEARCHED_MESSAGES", 15, (everything, False)),
+        # Of the third session the newest message alone, which is an answer.
+        ("_SEARCHED_MESSAGES", 9, (["s3", "s2", "needle0"], False)),
+        ("_SEARCHED_MESSAGES", 8, (["s3", "s2", "needle0"], False)),
+        ("_SEARCHED_BYTES", 320, (["s3", "s2", "needle0"], False)),
+        ("_SEARCHED_BYTES", 1, (["needle0"], False)),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"storage.sessions.{name}", value)
+            assert await found() == expected, (name, value)
+
+
 @pytest.mark.feature("S20")
 async def test_a_deleted_session_leaves_a_tombstone_and_nothing_else(scene: Scene) -> None:
     session = await scene.session(alias="mine", title="secret")

@@ -41,6 +41,60 @@ SELECT page.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = 
 -- How many sessions an owner has: asked when the page is empty. $1 owner, $2 only those not deleted.
 SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $2 OR deleted_at IS NULL)
 
+-- name: search_sessions
+-- A page of an owner's sessions in which a text is found, the latest activity first: in the title, the aliases, the start of the id, or
+-- in messages. Those are read newest session first, newest message first, up to a count and a size; `complete` says whether that was
+-- all. Each session comes with the alias that was found, else any, and with where the text was found: in its newest such message, cut out
+-- around it. $1 owner, $2 limit, $3 offset, $4 only those not deleted, $5 LIKE pattern of the text, $6 LIKE pattern of an id, $7 the text,
+-- $8 most messages, $9 most bytes.
+WITH mine AS MATERIALIZED (
+       SELECT session_id, last_activity,
+              sum(message_count) OVER (ORDER BY last_activity DESC, session_id DESC) - message_count AS earlier,
+              CASE WHEN title ILIKE $5 THEN 'title' WHEN session_id::text LIKE $6 THEN 'id' END AS field
+         FROM sessions
+        WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL)
+     ),
+     named AS MATERIALIZED (
+       SELECT session_id, min(alias) AS alias FROM session_aliases WHERE owner = $1 AND alias ILIKE $5 GROUP BY session_id
+     ),
+     sized AS MATERIALIZED (
+       SELECT mine.session_id, m.seq, m.bytes,
+              count(*) OVER w - 1 AS earlier, sum(m.bytes) OVER w - m.bytes AS earlier_bytes
+         FROM mine CROSS JOIN LATERAL (
+                SELECT seq, octet_length(content) AS bytes FROM messages
+                 WHERE messages.session_id = mine.session_id
+                 ORDER BY seq DESC LIMIT $8 + 1) AS m
+        WHERE mine.earlier <= $8
+       WINDOW w AS (ORDER BY mine.last_activity DESC, mine.session_id DESC, m.seq DESC)
+     ),
+     said AS MATERIALIZED (
+       SELECT reach.session_id, m.seq
+         FROM (SELECT session_id, min(seq) AS first FROM sized
+                WHERE earlier < $8 AND earlier_bytes < $9::bigint GROUP BY session_id) AS reach
+        CROSS JOIN LATERAL (
+                SELECT seq FROM messages
+                 WHERE messages.session_id = reach.session_id AND messages.seq >= reach.first AND messages.content ILIKE $5
+                 ORDER BY seq DESC LIMIT 1) AS m
+     ),
+     found AS MATERIALIZED (
+       SELECT mine.session_id, mine.last_activity, named.alias, said.seq,
+              coalesce(mine.field, CASE WHEN named.alias IS NOT NULL THEN 'alias' ELSE 'message' END) AS field
+         FROM mine LEFT JOIN named USING (session_id) LEFT JOIN said USING (session_id)
+        WHERE mine.field IS NOT NULL OR named.alias IS NOT NULL OR said.seq IS NOT NULL
+     ),
+     page AS (SELECT * FROM found ORDER BY last_activity DESC, session_id DESC LIMIT $2 OFFSET $3)
+SELECT s.*, coalesce(page.alias, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id)) AS alias,
+       page.field, m.message_id, m.role, substr(m.content, cut.start, 200) AS excerpt,
+       cut.start > 1 AS cut_before, char_length(m.content) >= cut.start + 200 AS cut_after, totals.total, totals.complete
+  FROM (SELECT (SELECT count(*) FROM found) AS total,
+               coalesce((SELECT max(earlier) FROM mine) <= $8, true)
+               AND NOT EXISTS (SELECT FROM sized WHERE earlier >= $8 OR earlier_bytes >= $9) AS complete) AS totals
+  LEFT JOIN page ON true
+  LEFT JOIN sessions s ON s.session_id = page.session_id
+  LEFT JOIN messages m ON m.session_id = page.session_id AND m.seq = page.seq
+  LEFT JOIN LATERAL (SELECT greatest(1, strpos(lower(m.content), lower($7)) - 40) AS start) AS cut ON true
+ ORDER BY page.last_activity DESC, page.session_id DESC
+
 -- name: delete_session
 -- Leaves a session's tombstone: nothing is written to it any more. No row means that it was one before. $1 owner, $2 id, $3 now.
 UPDATE sessions
