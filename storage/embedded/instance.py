@@ -14,14 +14,20 @@ from storage.embedded.binaries import Binaries
 from storage.embedded.child import Child
 from storage.embedded.cluster import check_version, initialise, server_command, write_access_rules
 from storage.embedded.errors import EmbeddedError
-from storage.embedded.leftovers import clear
+from storage.embedded.leftovers import clear, find
 from storage.embedded.logfile import end, open_log, since, trim
 from storage.embedded.places import Places, open_directory, reference, sweep
 
 # How often readiness is looked for, in seconds: often at first, for a warm start takes 20 ms.
 _FIRST_POLL, _LONGEST_POLL = 0.002, 0.05
-# How long an immediate shutdown may take, in seconds, before everything is killed.
-_IMMEDIATE = 6.0
+# How long the steps of a stop may take, in seconds: in good order, first without and then with a look at whether some
+# process was suspended; at once, dropping what is not yet in the log's files; after which everything is killed, and has
+# this long to be gone. Together they are less than process managers wait before they kill us (Kubernetes: 30 seconds).
+_ORDERLY, _SUSPENDED = 1.0, 7.0
+_IMMEDIATE = 3.0
+_KILLED = 4.0
+# How long what a failed start has left may take to be gone, in seconds; half of it before it is killed.
+_FAILED = 12.0
 _OFF = frozenset({"off", "false", "no", "0"})
 
 
@@ -35,7 +41,7 @@ class Plan:
         binaries: its programs.
         settings: its configuration.
         sockets: the directory of its socket.
-        wait: seconds for a start, and for an orderly stop.
+        wait: seconds for a start.
     """
 
     places: Places
@@ -70,13 +76,32 @@ async def launch(plan: Plan) -> Child:
 
 
 async def shut_down(child: Child, plan: Plan) -> None:
-    """End the server and all its processes: in good order if it can, at once if not, by force in the end."""
-    for number, patience in ((signal.SIGINT, plan.wait), (signal.SIGQUIT, _IMMEDIATE)):
-        child.send(number)
-        if await child.wait(patience):
-            break
-    await clean(plan)
+    """End the server and all its processes: in good order if it can, at once if not, by force in the end.
+
+    None of this loses what was committed: after the second and the third step the next start recovers from the
+    write-ahead log, as after a crash.
+
+    Raises:
+        EmbeddedError: some process could not even be killed.
+    """
+    child.send(signal.SIGINT)
+    # A server that somebody has suspended hears of it only when it runs.
+    child.send(signal.SIGCONT)
+    if not await child.wait(_ORDERLY):
+        _resume(plan)
+        if not await child.wait(_SUSPENDED):
+            child.send(signal.SIGQUIT)
+            await child.wait(_IMMEDIATE)
+    await clean(plan, _KILLED, grace=0)
     await child.exited
+
+
+def _resume(plan: Plan) -> None:
+    """Let suspended processes of the server run: it waits for each of them before it ends."""
+    for process in find(plan.places, plan.account):
+        if process.ours:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(process.pid, signal.SIGCONT)
 
 
 async def _launch(plan: Plan) -> Child:
@@ -133,7 +158,7 @@ def _says_ready(places: Places, pid: int) -> bool:
     return False
 
 
-async def clean(plan: Plan) -> None:
-    """End every process of this data directory that is left, and remove what they have left."""
-    os.close(await clear(plan.places, plan.account, 2 * _IMMEDIATE))
+async def clean(plan: Plan, wait: float = _FAILED, *, grace: float | None = None) -> None:
+    """End every process of this data directory that is left, and remove what they have left; times as in `clear`."""
+    os.close(await clear(plan.places, plan.account, wait, grace=grace))
     sweep(plan.sockets)

@@ -33,17 +33,23 @@ class Process(NamedTuple):
     ours: bool
 
 
-async def clear(places: Places, account: Account, wait: float) -> int:
+async def clear(places: Places, account: Account, wait: float, *, grace: float | None = None) -> int:
     """Return the server's lock once no process of a former run is left, and remove that run's pid file.
 
     Processes that are left are told to stop at once (SIGQUIT), and killed when they do not.
+
+    Args:
+        places: the data directory.
+        account: whom the server ran as.
+        wait: seconds for all of it.
+        grace: seconds before they are killed; as long as PostgreSQL itself would wait if not given.
 
     Raises:
         EmbeddedError: a server that we did not start uses the cluster, or processes cannot be ended in time.
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    last_resort = min(_PATIENCE, wait / 2)
+    last_resort = min(_PATIENCE if grace is None else grace, wait / 2)
     signalled: dict[int, signal.Signals] = {}
     pause = _FIRST_POLL
     while True:
@@ -66,7 +72,7 @@ async def clear(places: Places, account: Account, wait: float) -> int:
         if passed > wait:
             pids = ", ".join(str(process.pid) for process in found) or "unknown"
             raise EmbeddedError(f"Processes of a former run still use {places.data_dir}: end them (process {pids}).")
-        number = signal.SIGKILL if passed > last_resort else signal.SIGQUIT
+        number = signal.SIGKILL if passed >= last_resort else signal.SIGQUIT
         for process in found:
             if process.ours and signalled.get(process.pid) != number:
                 signalled[process.pid] = number

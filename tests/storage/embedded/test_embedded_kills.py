@@ -1,7 +1,6 @@
 """kill -9, at any instant and of anybody: nothing is corrupted, nobody is left behind, the next start works."""
 
 import asyncio
-import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -9,8 +8,19 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from storage.embedded import EmbeddedError, EmbeddedPostgres
-from tests.storage.embedded.processes import BUSY, LOST, Owner, Watched, embedded, owner, running, tree, until
+from storage.embedded import EmbeddedError, EmbeddedPostgres, instance
+from tests.storage.embedded.processes import (
+    BUSY,
+    LOST,
+    PATIENCE,
+    Owner,
+    Watched,
+    embedded,
+    owner,
+    running,
+    tree,
+    until,
+)
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes as Linux does")
 
@@ -95,7 +105,7 @@ async def test_a_server_that_is_killed_comes_back_by_itself(data_dir: Path) -> N
             looping = asyncio.create_task(connection.execute(BUSY))
             await asyncio.sleep(0)
             os.kill(postmaster, signal.SIGKILL)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 await server.reached("restarting")
                 await server.reached("running")
             await former.gone()
@@ -113,7 +123,7 @@ async def test_a_backend_that_is_killed_is_the_servers_own_business(data_dir: Pa
         with pytest.raises(LOST):
             await connection.execute("SELECT pg_sleep(600)")
         await connection.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 try:
                     connection = await asyncpg.connect(server.dsn())
@@ -131,7 +141,7 @@ async def test_a_server_that_cannot_come_back_is_given_up_with_a_reason(own_data
     async with running(server) as postmaster:
         lost = (own_data_dir / "pgdata/global/pg_control").rename(own_data_dir / "pg_control")
         os.kill(postmaster, signal.SIGKILL)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await server.reached("failed")
         assert reasons == [server.failure]
         assert "could not find the database system" in str(server.failure)
@@ -145,7 +155,7 @@ async def test_a_server_that_cannot_come_back_is_given_up_with_a_reason(own_data
 async def test_a_server_that_dies_again_and_again_is_given_up(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir, settings={"fsync": "off"}, restart_pauses=(0.0, 0.0))
     async with running(server):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             for _ in range(2):
                 kill(server)
                 await server.reached("restarting")
@@ -165,17 +175,53 @@ async def test_stop_in_the_middle_of_a_restart(data_dir: Path) -> None:
     assert not (data_dir / "pgdata/postmaster.pid").exists()
 
 
-async def test_a_server_that_does_not_listen_is_killed_in_the_end(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+async def put(server: EmbeddedPostgres, number: int) -> None:
+    connection = await asyncpg.connect(server.dsn())
+    await connection.execute("CREATE TABLE IF NOT EXISTS kept (number bigint PRIMARY KEY)")
+    await connection.execute("INSERT INTO kept VALUES ($1) ON CONFLICT DO NOTHING", number)
+    await connection.close()
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["all of it", "its first process"])
+async def test_a_server_that_was_suspended_is_woken_and_stops_in_good_order(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
-    monkeypatch.setattr("storage.embedded.instance._IMMEDIATE", 0.2)
+    monkeypatch.setattr("storage.embedded.instance._ORDERLY", 0.1)
+    monkeypatch.setattr("storage.embedded.instance._SUSPENDED", PATIENCE)
     server = embedded(data_dir)
     async with running(server) as postmaster:
-        assert server._plan is not None
-        server._plan = dataclasses.replace(server._plan, wait=0.2)
-        with Watched(tree(postmaster)) as everybody:
+        await put(server, -2)
+        with Watched(tree(postmaster) if whole else [postmaster]) as everybody:
+            logged = (data_dir / "postgres.log").stat().st_size
             everybody.kill(signal.SIGSTOP)
             await server.stop()
             await everybody.gone()
+    assert b"database system is shut down" in (data_dir / "postgres.log").read_bytes()[logged:]
     async with running(server):
-        pass
+        assert -2 in await kept(server)
+
+
+async def test_a_server_that_does_not_listen_is_killed_in_the_end(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for patience in ("_ORDERLY", "_SUSPENDED", "_IMMEDIATE"):
+        monkeypatch.setattr(f"storage.embedded.instance.{patience}", 0.1)
+    # As if it were not just suspended, but stuck in the kernel or held by a debugger.
+    monkeypatch.setattr("storage.embedded.instance._resume", lambda plan: None)
+    server = embedded(data_dir)
+    async with running(server) as postmaster:
+        await put(server, -3)
+        with Watched(tree(postmaster)) as everybody:
+            logged = (data_dir / "postgres.log").stat().st_size
+            everybody.kill(signal.SIGSTOP)
+            await server.stop()
+            await everybody.gone()
+    assert b"database system is shut down" not in (data_dir / "postgres.log").read_bytes()[logged:]
+    async with running(server):
+        assert -3 in await kept(server)
+
+
+def test_a_stop_is_over_before_a_process_manager_loses_its_patience() -> None:
+    steps = (instance._ORDERLY, instance._SUSPENDED, instance._IMMEDIATE, instance._KILLED)
+    # Half of what Kubernetes grants by default: streams, turns and the pool end before it.
+    assert sum(steps) <= 15

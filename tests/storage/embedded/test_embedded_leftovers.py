@@ -16,6 +16,7 @@ import pytest
 from storage.embedded import EmbeddedError
 from storage.embedded.account import server_account
 from storage.embedded.binaries import locate
+from storage.embedded.leftovers import recorded_pid
 from storage.embedded.places import Places
 from tests.storage.embedded.processes import embedded, orphan, owner, running, until
 
@@ -118,7 +119,8 @@ async def test_a_server_that_somebody_else_started_is_left_alone_and_named(own_d
     )
     os.close(directory)
     try:
-        await until((own_data_dir / "pgdata/postmaster.pid").exists)
+        # Made first, written then.
+        await until(lambda: recorded_pid(Places(own_data_dir)) == process.pid)
         with pytest.raises(EmbeddedError, match=rf"somebody else started .* \(process {process.pid}\)"):
             await embedded(own_data_dir).start()
         assert process.poll() is None

@@ -16,7 +16,7 @@ import pytest
 
 from storage.embedded import EmbeddedError, EmbeddedPostgres
 from storage.embedded.server import _MOVES
-from tests.storage.embedded.processes import LOST, Watched, embedded, running, tree, until, users_of
+from tests.storage.embedded.processes import LOST, PATIENCE, Watched, embedded, running, tree, until, users_of
 
 OTHER_VERSIONS = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
@@ -57,12 +57,13 @@ def test_nothing_is_left_of_the_loop_it_ran_in(data_dir: Path) -> None:
         async with running(server) as postmaster:
             return tree(postmaster)
 
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     pids = asyncio.run(live())
     assert len(pids) > 3
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    # Fewer is nothing to complain about: what an earlier test has left may go at any time.
+    assert set(threading.enumerate()) <= threads
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
     assert not list((data_dir / "run").iterdir())
 
 
@@ -98,10 +99,11 @@ async def test_nobody_else_can_reach_it(data_dir: Path) -> None:
         assert stat.S_IMODE((data_dir / "pgdata").stat().st_mode) == 0o700
         opened = set()
         for pid in tree(postmaster):
-            with contextlib.suppress(FileNotFoundError):  # a worker that has done its work
+            with contextlib.suppress(OSError):  # a worker that has done its work; of one that is going, EACCES
                 for link in Path(f"/proc/{pid}/fd").iterdir():
                     opened |= set(re.findall(r"socket:\[(\d+)]", os.readlink(link)))
-        tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+        # There is no tcp6 where IPv6 is off.
+        tables = [path.read_text().splitlines()[1:] for path in Path("/proc/net").glob("tcp*")]
         tcp = {line.split()[9] for table in tables for line in table}
         assert opened
         assert not opened & tcp
@@ -172,7 +174,7 @@ async def test_the_log_stays_bounded(data_dir: Path, monkeypatch: pytest.MonkeyP
         connection = await asyncpg.connect(server.dsn())
         former = data_dir / "postgres.log.1"
         former.write_text("")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not former.stat().st_size:
                 await connection.execute(f"SELECT '{'x' * 5000}'")
         await connection.execute("SELECT 'the server still writes here'")
