@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -29,6 +29,8 @@ _OUTAGES: Final = (
     OSError,
 )
 _RETRY_AFTER: Final = 1.0
+#: How long the server may take to cancel a statement whose caller is gone, in seconds; then its connection is cut.
+_CANCEL_PATIENCE: Final = 1.0
 
 _Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
@@ -147,9 +149,15 @@ class Database:
     @asynccontextmanager
     async def _borrowed(self, timeout: float | None = None) -> AsyncIterator[_Borrowed]:
         try:
-            async with self.pool.acquire(timeout=timeout or self._timeout) as connection:
+            pool = self.pool
+            async with pool.acquire(timeout=timeout or self._timeout) as connection:
                 try:
                     yield connection
+                except asyncio.CancelledError:
+                    # By itself the pool would wait for the cancellation of the statement as long as for a connection.
+                    with suppress(TimeoutError):
+                        await pool.release(connection, timeout=_CANCEL_PATIENCE)
+                    raise
                 except (asyncpg.InternalClientError, TimeoutError):
                     # Nothing resets a connection on its way back, so one that is out of step must not go there. Nor
                     # one whose statement took too long: a database that hangs does not answer its cancellation either,

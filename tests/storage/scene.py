@@ -291,3 +291,6 @@ class _OnePool:
     @asynccontextmanager
     async def acquire(self, timeout: float = 0) -> AsyncIterator[Any]:
         yield self._connection
+
+    async def release(self, connection: Any, timeout: float = 0) -> None:
+        """It stays where it is."""

@@ -28,6 +28,9 @@ class Wire:
         self._opened: list[Database] = []
         self._handlers: set[asyncio.Task[None]] = set()
         self._loses_answer = False
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self.held = asyncio.Event()
         self.trips = 0
 
     async def open(self, **options: Any) -> Database:
@@ -41,6 +44,19 @@ class Wire:
         """The next statement is carried out, and its connection breaks before the client hears of it."""
         self._loses_answer = True
 
+    def hang(self) -> None:
+        """Nothing passes from now on, new connections' requests neither; `held` is set when something was kept back."""
+        self._passing.clear()
+
+    def go_on(self) -> None:
+        """Everything passes again."""
+        self._passing.set()
+
+    async def _passes(self) -> None:
+        if not self._passing.is_set():
+            self.held.set()
+        await self._passing.wait()
+
     def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a client."""
         task = asyncio.create_task(self._relay(reader, writer))
@@ -52,10 +68,12 @@ class Wire:
         try:
             # The start-up message has no type byte.
             size = await reader.readexactly(4)
+            await self._passes()
             forth.write(size + await reader.readexactly(int.from_bytes(size, "big") - 4))
             while True:
                 head = await reader.readexactly(5)
                 self.trips += head[:1] in (b"S", b"Q")
+                await self._passes()
                 forth.write(head + await reader.readexactly(int.from_bytes(head[1:], "big") - 4))
         except (asyncio.IncompleteReadError, ConnectionError):
             forth.close()
@@ -72,6 +90,7 @@ class Wire:
 
     async def close(self) -> None:
         """Part with all clients."""
+        self.go_on()
         for database in self._opened:
             await database.close()
         await asyncio.gather(*self._handlers)
