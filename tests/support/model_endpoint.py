@@ -4,12 +4,15 @@
     endpoint.reply(error(429, "slow down"), headers={"Retry-After": "7"})  a refusal
     endpoint.reply(events(text("Hel")), then="hang")                      silence after the first token
 
-Answers are given in the order in which they were laid out; one that nobody laid out is a 500 that says so.
+Answers are given in the order in which they were laid out; one that nobody laid out is a 500 that says so. A request
+that some endpoint or other would refuse is a 400 that says why, and takes no answer: it is as strict as all of them
+together (see `complaints`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +22,10 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-Then = Literal["end", "hang", "cut"]
+Then = Literal["end", "hang", "cut", "chatter"]
+
+_ID = re.compile(r"[A-Za-z0-9]{9}")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Asked(Struct):
@@ -57,7 +63,10 @@ class ModelEndpoint:
         headers: Mapping[str, str] | None = None,
         then: Then = "end",
     ) -> None:
-        """Lay out an answer: each piece is written by itself. `hang` before any piece does not even send the head."""
+        """Lay out an answer: each piece is written by itself, and `then` comes its end, silence, a cut, or comments.
+
+        `hang` before any piece does not even send the head.
+        """
         given = {"Content-Type": "text/event-stream" if status == 200 else "application/json", **(headers or {})}
         self._replies.append(_Reply(list(pieces), status, given, then))
 
@@ -70,6 +79,8 @@ class ModelEndpoint:
         """Answer one request."""
         self.connections.add(request.transport)
         self.asked.append(Asked(request.path, dict(request.headers), msgspec.json.decode(await request.read())))
+        if found := complaints(self.asked[-1].body):
+            return web.json_response({"error": {"message": "; ".join(found)}}, status=400)
         if not self._replies:
             return web.json_response({"error": {"message": "no answer is laid out"}}, status=500)
         reply = self._replies.popleft()
@@ -90,6 +101,9 @@ class ModelEndpoint:
         if reply.then == "hang":
             self.hanging.set()
             await asyncio.get_running_loop().create_future()
+        while reply.then == "chatter":
+            await response.write(b": still here\n\n")
+            await asyncio.sleep(0)
         if reply.then == "cut":
             assert request.transport is not None
             request.transport.close()
@@ -98,6 +112,48 @@ class ModelEndpoint:
             await response.prepare(request)
         await response.write_eof()
         return response
+
+
+def complaints(body: dict[str, Any]) -> list[str]:
+    """What some endpoint would refuse in this request: OpenAI, Anthropic, Mistral, and the templates of open models."""
+    messages = body["messages"][1:] if body["messages"][0]["role"] == "system" else body["messages"]
+    tools = [tool["function"]["name"] for tool in body.get("tools", [{"function": {"name": "none"}}])]
+    found = [f"strange name {name!r}" for name in tools if not _NAME.fullmatch(name)]
+    if not messages or messages[0]["role"] != "user":
+        found.append("the first message must be the user's")
+    if not tools or len(set(tools)) < len(tools):
+        found.append("tools must be named, each once")
+    open_calls: list[str] = []
+    before = ""
+    for number, message in enumerate(messages):
+        role, calls = message["role"], message.get("tool_calls", [])
+        if role == "tool":
+            if message["tool_call_id"] not in open_calls:
+                found.append(f"message {number} is the result of no open call")
+            else:
+                open_calls.remove(message["tool_call_id"])
+        elif open_calls:
+            found.append(f"message {number} comes before the results of {open_calls}")
+        elif role == before == "user" or role not in ("user", "assistant"):
+            found.append(f"message {number}: conversation roles must alternate, {role} after {before}")
+        if not message["content"] and not calls and role != "tool":
+            found.append(f"message {number} is empty")
+        open_calls += [made["id"] for made in calls]
+        found += [complaint for made in calls for complaint in _about(made)]
+        before = role
+    return found + ([f"no results of {open_calls}"] if open_calls else [])
+
+
+def _about(made: dict[str, Any]) -> list[str]:
+    """What is wrong with one call that goes back."""
+    name, arguments = made["function"]["name"], made["function"]["arguments"]
+    found = [] if _ID.fullmatch(made["id"]) else [f"call id {made['id']!r} must be 9 of a-z, A-Z, 0-9"]
+    found += [] if _NAME.fullmatch(name) else [f"strange name {name!r}"]
+    try:
+        value = msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        value = None
+    return found if isinstance(value, dict) else [*found, f"arguments of {name} are no object"]
 
 
 @asynccontextmanager

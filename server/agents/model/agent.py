@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Final
@@ -14,17 +13,12 @@ import structlog
 from server.agents.interface import AgentContext, AgentDefinition, AgentOutput
 from server.agents.model.endpoint import Answer, Endpoint
 from server.agents.model.errors import ModelError
-from server.agents.model.names import ToolNames
-from server.agents.model.prompt import request_body
 from server.agents.model.reader import AnswerReader
+from server.agents.model.request import Request
 from server.agents.model.retry import pause
 
 __all__ = ["ModelAgent"]
 
-_OPTIONS: Final = "stream_options"
-_NOT_KNOWN: Final = re.compile(
-    r"stream_options|include_usage|extra (?:inputs|fields)|un(?:known|recognized)", re.IGNORECASE
-)
 #: Seconds for usage to follow an answer that is complete: worth a moment, and no failure.
 _GRACE: Final = 5.0
 
@@ -45,50 +39,37 @@ class ModelAgent:
     async def run(self, context: AgentContext) -> AsyncIterator[AgentOutput]:
         """Run one step; raises ModelError, an AgentError.
 
-        A request that fails in passing is repeated as long as nothing of its answer was yielded.
+        As long as nothing of its answer was yielded, a request that fails in passing is repeated, and one that is
+        refused for its form is sent in another.
         """
-        endpoint = self._endpoint
-        model = self.definition.model or endpoint.settings.model or ""
-        names = ToolNames(spec.name for spec in context.tools)
-        body = request_body(endpoint.settings, model, context, names)
+        request = Request(self._endpoint, self.definition.model or self._endpoint.settings.model or "", context)
         failures = 0
         while True:
-            reader = AnswerReader(endpoint.where(model), names)
+            reader = AnswerReader(self._endpoint.where(request.model), request.names)
             try:
-                async with aclosing(self._attempt(body, reader, context)) as outputs:
+                async with aclosing(self._exchange(request.body(), reader, context)) as outputs:
                     async for output in outputs:
+                        request.accepted()
                         yield output
                 return
             except ModelError as error:
+                log = _log.bind(model=request.model, code=error.code, reason=error.message)
+                if not reader.began and request.change(error):
+                    log.info("model_asked_otherwise")
+                    continue
                 failures += 1
-                wait = pause(failures, error.retry_after, self._jitter)
-                over = reader.began or not error.again or failures > endpoint.settings.max_retries
-                log = _log.bind(model=model, code=error.code, reason=error.message)
-                if over or wait is None:
+                wait = None if reader.began else self._wait(error, failures)
+                if wait is None:
                     log.warning("model_failed", tries=failures)
                     raise
                 log.warning("model_retry", wait=round(wait, 3))
             await context.sleep(wait)
 
-    async def _attempt(
-        self, body: dict[str, Any], reader: AnswerReader, context: AgentContext
-    ) -> AsyncGenerator[AgentOutput, None]:
-        """One try, or two for an endpoint that turns out not to know how to report usage in a stream."""
-        if not self._endpoint.usage_refused and _OPTIONS in body:
-            try:
-                async with aclosing(self._exchange(body, reader, context)) as outputs:
-                    async for output in outputs:
-                        yield output
-                return
-            except ModelError as error:
-                if reader.began or error.code != "model_refused" or not _NOT_KNOWN.search(error.message):
-                    raise
-        plain = {key: value for key, value in body.items() if key != _OPTIONS}
-        async with aclosing(self._exchange(plain, reader, context)) as outputs:
-            async for output in outputs:
-                # Now it is known that this, and nothing else, was wrong with the request.
-                self._endpoint.usage_refused = True
-                yield output
+    def _wait(self, error: ModelError, failures: int) -> float | None:
+        """Seconds until the request is worth repeating; None if it is not."""
+        if not error.again or failures > self._endpoint.settings.max_retries:
+            return None
+        return pause(failures, error.retry_after, self._jitter)
 
     async def _exchange(
         self, body: dict[str, Any], reader: AnswerReader, context: AgentContext
@@ -110,6 +91,9 @@ class ModelAgent:
             return await answer.read(began=reader.began)
         try:
             async with asyncio.timeout(_GRACE):
-                return await answer.read(began=True)
+                # Comments keep nothing open: they come for as long as somebody reads them.
+                while (events := await answer.read(began=True)) == []:
+                    pass
+                return events
         except (TimeoutError, ModelError):
             return None

@@ -114,8 +114,11 @@ def _begins_another(piece: CallPiece, function: FunctionPiece, known: _Call, tou
     return piece.index is None and (known.number in touched or known.complete)
 
 
-def _text(arguments: str | dict[str, Any] | None) -> str:
-    return arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode() if arguments else ""
+def _text(arguments: Any) -> str:
+    """Whatever else than text was sent is what the text would have said."""
+    if isinstance(arguments, str):
+        return arguments
+    return "" if arguments in (None, {}) else msgspec.json.encode(arguments).decode()
 
 
 def is_object(text: str) -> bool:

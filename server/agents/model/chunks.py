@@ -24,7 +24,7 @@ class FunctionPiece(Struct):
     """Which function is called, and a piece of its arguments."""
 
     name: str | None = None
-    arguments: str | dict[str, Any] | None = None
+    arguments: Any = None
 
 
 class CallPiece(Struct):

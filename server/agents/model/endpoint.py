@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
-from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 import msgspec
@@ -17,6 +15,9 @@ import msgspec
 from protocol.errors import ParleyError
 from server.agents.model.chunks import Events
 from server.agents.model.errors import ModelError, Where, invalid_answer, read_refusal, refused, shown
+from server.agents.model.fitting import Rooms
+from server.agents.model.manners import Manners
+from server.agents.model.reach import proxy_of, unreachable
 from server.agents.model.retry import read_retry_after
 from server.agents.model.settings import ModelSettings
 from server.version import VERSION
@@ -39,8 +40,9 @@ class Endpoint:
 
     def __init__(self, settings: ModelSettings) -> None:
         self.settings = settings
-        self.usage_refused = False
-        """Whether the endpoint does not know ``stream_options``."""
+        self.manners: dict[str, Manners] = {}
+        """How each model wants to be asked, once it is known."""
+        self.rooms = Rooms()
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(settings.max_connections)
         self._stopped = False
@@ -49,6 +51,10 @@ class Endpoint:
         """For errors of requests for this model."""
         settings = self.settings
         return Where(settings.origin, model, settings.api_key is not None, settings.secrets)
+
+    def manners_of(self, model: str) -> Manners:
+        """How this model wants to be asked, as far as it is known."""
+        return self.manners.get(model) or Manners(reasoning=self.settings.reasoning_field)
 
     async def stop(self) -> None:
         """Close all connections; requests that run fail."""
@@ -69,7 +75,7 @@ class Endpoint:
             deadline = asyncio.get_running_loop().time() + self.settings.timeout_first_token
             response = await self._post(body, where, deadline)
             try:
-                if response.status != 200:
+                if response.status >= 300:
                     raise await self._refusal(response, where, now)
                 yield Answer(response, where, self.settings, deadline)
             finally:
@@ -77,7 +83,7 @@ class Endpoint:
                 response.close()
 
     async def _post(self, body: dict[str, Any], where: Where, deadline: float) -> aiohttp.ClientResponse:
-        settings = self.settings
+        settings, proxy = self.settings, proxy_of(self.settings)
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._open_session().post(
@@ -86,7 +92,7 @@ class Endpoint:
                     headers=self._headers(),
                     # A redirected POST would become a GET, and take the key elsewhere.
                     allow_redirects=False,
-                    proxy=_proxy(settings),
+                    proxy=proxy,
                 )
         except aiohttp.ServerTimeoutError:
             text = f"no connection to {where.origin} within {settings.timeout_connect:g} s; is model.base_url right?"
@@ -94,7 +100,7 @@ class Endpoint:
         except TimeoutError:
             raise _late(where, settings) from None
         except (aiohttp.ClientError, OSError, ssl.SSLError) as error:
-            raise _unreachable(error, where) from None
+            raise unreachable(error, where, through_proxy=proxy is not None) from None
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._stopped:
@@ -122,7 +128,7 @@ class Endpoint:
         return {**headers, **given}
 
     async def _refusal(self, response: aiohttp.ClientResponse, where: Where, now: Callable[[], datetime]) -> ModelError:
-        """What a status other than 200 means; its body is read as far as it is there in time."""
+        """What a status that is no success means; its body is read as far as it is there in time."""
         body = bytearray()
         with suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(min(self.settings.timeout_idle, self.settings.timeout_connect)):
@@ -206,34 +212,3 @@ def _late(where: Where, settings: ModelSettings, *, began: bool = False) -> Mode
         text = f"{where.origin} fell silent in the middle of the answer for {settings.timeout_idle:g} s"
         advice = "try again, or raise model.timeout_idle"
     return ModelError("model_timeout", f"{text}; {advice}", retryable=True, again=False)
-
-
-def _unreachable(error: Exception, where: Where) -> ModelError:
-    """Why there is no connection, or none any more."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError | ssl.SSLError):
-        reason = shown(getattr(error, "verify_message", "") or str(error), where)
-        text = f"no trusted connection to {where.origin}: {reason}; check its certificate (SSL_CERT_FILE), or the URL"
-        return ModelError("model_tls_failed", text)
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ModelError("model_unreachable", f"the proxy refuses the way to {where.origin} ({error.status})")
-    if isinstance(error, aiohttp.InvalidURL):
-        return ModelError("model_unreachable", f"{where.origin} is not a URL; check model.base_url")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        reason = shown(error.os_error.strerror or type(error.os_error).__name__, where)
-        text = f"no connection to {where.origin} ({reason}); does it run, and is model.base_url right?"
-        return ModelError("model_unreachable", text, retryable=True)
-    text = f"{where.origin} closed the connection without an answer ({type(error).__name__})"
-    return ModelError("model_unavailable", text, retryable=True)
-
-
-def _proxy(settings: ModelSettings) -> str | None:
-    """The proxy that the environment names (``HTTPS_PROXY``, ``NO_PROXY``); none to this machine itself.
-
-    Read here, as aiohttp's own way also reads ``~/.netrc``, whose passwords would collide with the key.
-    """
-    host = settings.host
-    with suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return None
-    proxy = getproxies_environment().get(settings.url.partition(":")[0])
-    return None if proxy is None or host == "localhost" or proxy_bypass(host) else proxy

@@ -14,11 +14,16 @@ from server.agents.interface import AgentError
 __all__ = ["ModelError", "Refusal", "Where", "invalid_answer", "read_refusal", "refused", "shown"]
 
 _LONGEST: Final = 500
+_SEARCHED: Final = 20_000
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
+#: As OpenAI, Anthropic, Bedrock, Mistral, vLLM, llama.cpp and LM Studio word it; then Google, xAI, Groq and TGI.
 _CONTEXT: Final = re.compile(
-    r"context[ _](?:length|size|window)|maximum context|too many tokens|prompt is too long|input is too long",
+    r"context[ _](?:length|size|window)|maximum context|too many tokens|prompt is too long|input is too long|"
+    r"token count.{1,40}exceeds|maximum prompt length|reduce the length of the messages|max_new_tokens. must be",
     re.IGNORECASE,
 )
+_NO_TOOLS: Final = re.compile(r"(?:does not|doesn't|not) support (?:tool|function)|that support tool", re.IGNORECASE)
+_FILTER: Final = re.compile(r"content_filter|content management policy|data_inspection_failed", re.IGNORECASE)
 _QUOTA: Final = re.compile(r"insufficient_quota|billing|exceeded your current quota", re.IGNORECASE)
 _DIGITS: Final = re.compile(r"[0-9]{3}")
 
@@ -100,15 +105,12 @@ def shown(text: str, where: Where) -> str:
 
 
 def refused(refusal: Refusal, where: Where, retry_after: float | None = None) -> ModelError:
-    """The error for a request that was refused, by its status if it has one and else by its words."""
+    """The error for a request that was refused, by its words if they tell, and else by its status."""
     said = shown(refusal.message, where)
     because = f": {said}" if said else ""
-    status, words = refusal.status, f"{refusal.kind} {refusal.message}"
-    if status == 413 or (status in (None, 400, 422) and _CONTEXT.search(words)):
-        text = f"the conversation is too long for the model {where.model}; start a new session, or use a larger model"
-        return ModelError("model_context_exceeded", text + because)
-    if status == 402 or (status in (None, 403, 429) and _QUOTA.search(words)):
-        return ModelError("model_quota_exhausted", f"the account at {where.origin} has no credit left{because}")
+    status, words = refusal.status, f"{refusal.kind} {refusal.message[:_SEARCHED]}"
+    if (error := _by_words(words, status, where, because)) is not None:
+        return error
     if status == 429 or (status is None and "rate_limit" in words):
         wait = f"try again in {retry_after:.0f} s" if retry_after else "try again later"
         text = f"{where.origin} gets too many requests; {wait}{because}"
@@ -117,6 +119,21 @@ def refused(refusal: Refusal, where: Where, retry_after: float | None = None) ->
         text = f"{where.origin} is out of order ({status or 'overloaded'}); try again later{because}"
         return ModelError("model_unavailable", text, retryable=True, retry_after=retry_after)
     return _by_status(status, where, because)
+
+
+def _by_words(words: str, status: int | None, where: Where, because: str) -> ModelError | None:
+    """What statuses do not tell apart."""
+    if status == 413 or (status in (None, 400, 422) and _CONTEXT.search(words)):
+        advice = "say it in parts, start a new session, or use a model that takes more"
+        return ModelError("model_context_exceeded", f"this is too long for the model {where.model}; {advice}{because}")
+    if status == 402 or (status in (None, 403, 429) and _QUOTA.search(words)):
+        return ModelError("model_quota_exhausted", f"the account at {where.origin} has no credit left{because}")
+    if _NO_TOOLS.search(words):
+        text = f"the model {where.model} cannot call tools at {where.origin}; choose another model, or another agent"
+        return ModelError("model_refused", f"{text}, or give this one none (agents.overrides: tools = []){because}")
+    if status in (None, 400, 403) and _FILTER.search(words):
+        return ModelError("model_content_filtered", f"{where.origin} does not answer this: its content filter{because}")
+    return None
 
 
 def _by_status(status: int | None, where: Where, because: str) -> ModelError:
@@ -133,9 +150,9 @@ def _by_status(status: int | None, where: Where, because: str) -> ModelError:
         case 404 | 405:
             text = f"{where.origin} does not have the model {where.model}, or model.base_url is wrong{because}"
             return ModelError("model_not_found", text)
-        case int() if 300 <= status < 400:
+        case int() if status < 400:
             return ModelError("model_not_found", f"{where.origin} redirects; set model.base_url to where it does")
-        case int() if status >= 400:
+        case int():
             return ModelError("model_refused", f"{where.origin} refused the request ({status}){because}")
         case _:
             text = f"{where.origin} ended the answer with an error{because}"

@@ -13,7 +13,17 @@ from server.agents.model.names import ToolNames
 
 __all__ = ["AnswerReader"]
 
-_LENGTH: Final = frozenset({"length", "max_tokens", "max_output_tokens"})
+#: Why answers end, beside `stop` and the like: as OpenAI says it, and then Anthropic, Mistral, Google, Zhipu and
+#: DeepSeek behind their own endpoints.
+_LENGTH: Final = frozenset(
+    {"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
+)
+_FILTERED: Final = frozenset(
+    {"content_filter", "safety", "recitation", "prohibited_content", "blocklist", "refusal", "sensitive"}
+)
+_BROKEN: Final = frozenset(
+    {"error", "abort", "network_error", "insufficient_system_resource", "malformed_function_call"}
+)
 _QUOTED: Final = 120
 _MOST_TOKENS: Final = 50_000_000
 
@@ -60,10 +70,10 @@ class AnswerReader:
         if not self.finished:
             how = "broke off in the middle of the answer" if self.began else "ended without an answer; try again"
             raise ModelError("model_stream_cut", f"{self._where.origin} {how}", retryable=True)
-        if self._reason == "content_filter":
+        if self._reason in _FILTERED:
             raise ModelError("model_content_filtered", f"{self._where.origin} held the answer back: its content filter")
-        if self._reason == "error":
-            raise refused(as_refusal(None), self._where)
+        if self._reason in _BROKEN:
+            raise refused(as_refusal(f"it stopped for {self._reason!r}"), self._where)
         if self._calls.unnamed():
             raise invalid_answer(self._where, "it calls a function without a name")
         if self._reason in _LENGTH:
@@ -81,7 +91,7 @@ class AnswerReader:
             for output in self._outputs(delta) if delta else ():
                 self.began = True
                 yield output
-            self._reason = choice.finish_reason or self._reason
+            self._reason = (choice.finish_reason or "").lower() or self._reason
         if chunk.usage is not None:
             yield UsageReport(_tokens(chunk.usage.prompt_tokens), _tokens(chunk.usage.completion_tokens))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from collections.abc import Iterator
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from msgspec import Meta, Struct
@@ -20,6 +21,7 @@ _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]*")
 _KEY: Final = re.compile(r"[\x21-\x7e]+")
 _SHORTEST_SECRET: Final = 7
+_SECRET_NAME: Final = re.compile(r"key|token|secret|password|auth|credential", re.IGNORECASE)
 _PATH: Final = "/chat/completions"
 _OURS: Final = frozenset({"messages", "model", "stream", "tools"})
 
@@ -31,8 +33,9 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ``timeout_connect`` bounds connecting and the TLS handshake, ``timeout_first_token`` the time from the request to
     the first piece of the answer (a local server may have to load the model in it), ``timeout_idle`` the time without
     a byte from then on. ``max_retries`` counts further tries of a request before its first token; later there are
-    none. ``max_connections`` bounds the requests at a time; more wait. ``extra_headers`` and ``extra_body`` are added
-    to each request. Times are in seconds.
+    none. ``max_connections`` bounds the requests at a time; more wait. ``reasoning_field`` is the name under which a
+    model reads what it thought before its earlier messages; without it none is sent back, unless the endpoint asks for
+    it. ``extra_headers`` and ``extra_body`` are added to each request. Times are in seconds.
     """
 
     model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
@@ -45,6 +48,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 100
     temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
     extra_headers: dict[str, str] = {}
     extra_body: dict[str, Any] = {}
 
@@ -85,9 +89,12 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown, should an endpoint repeat it."""
         headers = [word for value in self.extra_headers.values() for word in (value, *value.split())]
+        # As it is meant, and as it is written.
         query = [value for _, value in parse_qsl(self._parts.query)]
+        query += [pair.partition("=")[2] for pair in self._parts.query.split("&")]
+        body = [value for name, value in _texts(self.extra_body) if _SECRET_NAME.search(name)]
         # The longest first, as one may hold another; "Bearer" and the like are no secrets.
-        values = {value for value in (self.api_key or "", *query, *headers) if len(value) >= _SHORTEST_SECRET}
+        values = {value for value in (self.api_key or "", *query, *headers, *body) if len(value) >= _SHORTEST_SECRET}
         return tuple(sorted(values, key=len, reverse=True))
 
     @property
@@ -102,6 +109,8 @@ def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         _ = parts.port
+        # As the resolver does it: labels have 1 to 63 characters.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         raise ValueError("base_url: it is not a URL") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -110,3 +119,15 @@ def _check_url(url: str) -> None:
         raise ValueError("base_url: a key does not belong into it; use api_key or extra_headers")
     if parts.fragment:
         raise ValueError("base_url: it has a fragment (#...)")
+
+
+def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """All texts in a JSON value, each with the name of the field that it is in."""
+    if isinstance(value, str):
+        yield name, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, key)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, name)

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import msgspec
 import pytest
-from aiohttp import web
 
-from server.agents.interface import Text, UsageReport
+from server.agents.interface import Finish, Text, UsageReport
+from server.agents.model import agent as agent_module
 from server.agents.model import endpoint as endpoint_module
 from server.agents.model.agent import ModelAgent
 from server.agents.model.endpoint import Endpoint
-from server.agents.model.errors import ModelError, Where, read_refusal, refused, shown
+from server.agents.model.errors import ModelError, Refusal, Where, read_refusal, refused, shown
 from server.agents.model.retry import LONGEST_WAIT, pause, read_retry_after
 from server.agents.model.settings import ModelSettings
 from tests.agents.model.support import CODER, KEY, bench
@@ -45,6 +45,9 @@ WHERE = Where("http://model.test", "test-model", has_key=True, secrets=(KEY,))
         (405, "", "model_not_found", "model.base_url"),
         (307, "", "model_not_found", "redirects"),
         (418, "teapot", "model_refused", "teapot"),
+        (400, "registry.ollama.ai/library/gemma:2b does not support tools", "model_refused", "tools = []"),
+        (404, "No endpoints found that support tool use", "model_refused", "choose another model"),
+        (400, "The response was filtered by our content management policy", "model_content_filtered", "its content"),
     ],
 )
 async def test_a_refusal_says_what_to_do_and_is_not_tried_again(status: int, said: str, code: str, advice: str) -> None:
@@ -56,6 +59,25 @@ async def test_a_refusal_says_what_to_do_and_is_not_tried_again(status: int, sai
         assert said in error.message
         assert len(one.fake.asked) == 1
         assert one.clock.sleeps == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Your input exceeds the context window of this model.",
+        "prompt is too long: 213462 tokens > 200000 maximum",
+        "The input token count (1196265) exceeds the maximum number of tokens allowed (1048575).",
+        "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",
+        "Please reduce the length of the messages or completion.",
+        "the request exceeds the available context size, try increasing it",
+        "`inputs` tokens + `max_new_tokens` must be <= 4097. Given: 5000",
+        "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+    ],
+)
+def test_too_long_is_said_in_many_words(said: str) -> None:
+    assert refused(Refusal(said, "", 400), WHERE).code == "model_context_exceeded"
+    # But not by who counts tokens by the minute.
+    assert refused(Refusal(said, "", 429), WHERE).code == "model_rate_limited"
 
 
 async def test_without_a_key_the_advice_is_to_give_one() -> None:
@@ -263,7 +285,17 @@ async def test_an_error_in_mid_stream(error: Any, code: str, retryable: bool) ->
         assert "boom" in failure.message
 
 
-@pytest.mark.parametrize(("reason", "code"), [("content_filter", "model_content_filtered"), ("error", "model_failed")])
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("content_filter", "model_content_filtered"),
+        ("SAFETY", "model_content_filtered"),
+        ("sensitive", "model_content_filtered"),
+        ("error", "model_failed"),
+        ("network_error", "model_failed"),
+        ("insufficient_system_resource", "model_failed"),
+    ],
+)
 async def test_reasons_that_are_errors(reason: str, code: str) -> None:
     async with bench() as one:
         one.fake.reply(*stream(text("so"), chunk(reason)))
@@ -375,6 +407,14 @@ async def test_who_waits_for_a_free_connection_is_not_late() -> None:
         await asyncio.gather(first, return_exceptions=True)
 
 
+async def test_comments_keep_no_finished_answer_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_module, "_GRACE", 0.05)
+    async with bench() as one:
+        one.fake.reply(*stream(text("so"), chunk("stop"), done=False), then="chatter")
+        assert (await one.step()).outputs == [Text("so"), Finish("stop")]
+        await asyncio.wait_for(one.fake.left.wait(), PATIENCE)
+
+
 # --- no connection
 
 
@@ -434,32 +474,3 @@ async def test_a_stopped_endpoint_opens_nothing_again() -> None:
         await one.endpoint.stop()
         assert "shutting down" in (await one.failure()).message
         await one.endpoint.stop()
-
-
-async def test_a_proxy_is_asked_for_what_is_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    async def proxy(request: web.BaseRequest) -> web.Response:
-        asked.append(str(request.raw_path))
-        return web.json_response({"error": "not today"}, status=403)
-
-    runner = web.ServerRunner(web.Server(proxy))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    for name in ("NO_PROXY", "no_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.port}")
-    endpoint = Endpoint(ModelSettings(model="m", base_url="http://model.invalid/v1", max_retries=0))
-    agent = ModelAgent(CODER, endpoint)
-    try:
-        with pytest.raises(Exception, match="not today"):
-            await run(agent, context(agent, "Hello"))
-        assert asked == ["http://model.invalid/v1/chat/completions"]
-        async with bench() as near:
-            near.fake.reply(*answer("x"))
-            await near.step()
-        assert len(asked) == 1
-    finally:
-        await endpoint.stop()
-        await runner.cleanup()

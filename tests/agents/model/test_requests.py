@@ -11,6 +11,7 @@ from protocol.events import ToolCallRequest
 from server.agents.client_tools import CLIENT_TOOLS
 from server.agents.interface import AgentDefinition, HistoryMessage, ToolSpec
 from server.agents.model.agent import ModelAgent
+from server.agents.model.names import plain_id
 from server.version import VERSION
 from tests.agents.model.support import CODER, KEY, bench
 from tests.agents.support import assistant, context, result, run, user
@@ -39,7 +40,7 @@ async def test_the_least_that_is_asked() -> None:
 
 
 @pytest.mark.feature("A06")
-async def test_calls_and_their_results_go_back_under_our_ids() -> None:
+async def test_calls_and_their_results_go_back_under_ids_that_all_accept() -> None:
     other = ToolCallRequest(call_id="0198-call", name="clock", arguments="")
     body = await asked(
         user("Read it"),
@@ -54,12 +55,12 @@ async def test_calls_and_their_results_go_back_under_our_ids() -> None:
             "role": "assistant",
             "content": "Reading.",
             "tool_calls": [
-                {"id": "0197-call", "type": "function", "function": function},
-                {"id": "0198-call", "type": "function", "function": {"name": "clock", "arguments": "{}"}},
+                {"id": plain_id("0197-call"), "type": "function", "function": function},
+                {"id": plain_id("0198-call"), "type": "function", "function": {"name": "clock", "arguments": "{}"}},
             ],
         },
-        {"role": "tool", "content": "print()", "tool_call_id": "0197-call", "name": "read_file"},
-        {"role": "tool", "content": "noon", "tool_call_id": "0198-call", "name": "clock"},
+        {"role": "tool", "content": "print()", "tool_call_id": plain_id("0197-call"), "name": "read_file"},
+        {"role": "tool", "content": "noon", "tool_call_id": plain_id("0198-call"), "name": "clock"},
     ]
 
 

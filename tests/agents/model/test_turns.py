@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from server.agents.config import AgentOverride, AgentsConfig
+from server.agents.model.names import plain_id
 from server.agents.model.settings import ModelSettings
 from tests.channel.clients import PATIENCE, connect
 from tests.support.model_endpoint import ModelEndpoint, answer, call, calls, chunk, model_endpoint, stream, text, usage
@@ -77,9 +78,9 @@ async def test_a_turn_with_a_tool_call(server: RunningServer, fake: ModelEndpoin
         {
             "role": "assistant",
             "content": "Let me see.",
-            "tool_calls": [{"id": made["call_id"], "type": "function", "function": function}],
+            "tool_calls": [{"id": plain_id(made["call_id"]), "type": "function", "function": function}],
         },
-        {"role": "tool", "content": "42", "tool_call_id": made["call_id"], "name": "calculate"},
+        {"role": "tool", "content": "42", "tool_call_id": plain_id(made["call_id"]), "name": "calculate"},
     ]
 
 
@@ -124,7 +125,7 @@ async def test_regression_14_a_refusal_is_an_event_and_no_message(
         await client.say("Again")
         await client.until("task_completed")
     said: list[dict[str, Any]] = fake.asked[-1].body["messages"]
-    assert [message["content"] for message in said] == ["Answer.", "Hello", "Again"]
+    assert [message["content"] for message in said] == ["Answer.", "Hello\n\nAgain"]
     assert KEY.encode() not in b"".join(event.payload for event in client.events)
 
 
