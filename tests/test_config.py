@@ -100,16 +100,16 @@ def test_the_working_directory_is_not_searched(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[server]\nprot = 1", "server.prot: there is no such key"),
-        ("[sever]\nport = 1", "sever: there is no such key"),
+        ("[server]\nprot = 1", "server.prot: there is no such key; did you mean server.port?"),
+        ("[sever]\nport = 1", "sever: there is no such key; did you mean server?"),
         ('[server]\nport = "80"', "server.port: expected `int`, got `str`"),
         ("[server]\nport = 70000", "server.port: expected `int` <= 65535"),
-        ('server = "x"', "server: expected `object`, got `str`"),
+        ('server = "x"', "server: expected a table"),
         ('[server]\nallowed_hosts = ["a:80"]', "server.allowed_hosts: 'a:80' is not a host name"),
         ('[server]\nallowed_origins = ["*"]', "server.allowed_origins: '*' is not of the form"),
         ('[server]\nallowed_origins = ["https://a/b"]', "server.allowed_origins: 'https://a/b' is not of the form"),
         ('[database]\nurl = "mysql://x"', "database.url: it does not begin with postgresql://"),
-        ('[log]\nformat = "xml"', "log.format: invalid enum value"),
+        ('[log]\nformat = "xml"', "log.format: expected `auto`, `console` or `json`, got 'xml'"),
         ('[[auth.tokens]]\nuser = "ada"', "auth.tokens[0]: give either token or token_sha256"),
         ('[[auth.tokens]]\nuser = "ada"\ntoken = "short"', "auth.tokens[0].token: it needs 16 characters"),
         ('[[auth.tokens]]\nuser = "ada"\ntoken_sha256 = "00"', "auth.tokens[0].token_sha256: it is not 64"),
@@ -126,7 +126,7 @@ def test_a_mistake_elsewhere_is_told_with_its_place(tmp_path: Path) -> None:
     assert refusal(tmp_path, environ={"PARLEY_PORT": "many"}) == (
         "server.port: 'many' is not a number (from the environment, PARLEY_PORT)"
     )
-    assert "server.port: expected `int` <= 65535 (from the environment)" in refusal(
+    assert "server.port: expected `int` <= 65535 (from the environment, PARLEY_PORT)" in refusal(
         tmp_path, environ={"PARLEY_PORT": "70000"}
     )
     assert "(from the command line)" in refusal(tmp_path, server__port=-1)

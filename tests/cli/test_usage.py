@@ -58,7 +58,9 @@ def test_a_wrong_configuration_is_exit_code_2(tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "my.toml"
     file.write_text("[server]\nprot = 1\n")
     assert main(["serve", "--config", str(file)]) == 2
-    assert capsys.readouterr().err == f"parley: server.prot: there is no such key (from {file})\n"
+    assert capsys.readouterr().err == (
+        f"parley: server.prot: there is no such key; did you mean server.port? (from {file}, line 2)\n"
+    )
     assert main(["migrate", "--config", str(tmp_path / "none.toml")]) == 2
     assert main(["serve", "--port", "70000"]) == 2
 

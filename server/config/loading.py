@@ -1,0 +1,112 @@
+"""From file, environment and command line to one configuration that knows where each of its values is from."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from server.agents.model.settings import OPENAI_URL
+from server.config.checking import check
+from server.config.environment import CONFIG_VARIABLE, borrow_from_openai, read_variables
+from server.config.lines import find_lines
+from server.config.problems import ConfigError, Problem
+from server.config.sections import Config, Sections
+from server.config.sources import FLAG, Given, Source
+
+__all__ = ["CONFIG_NAME", "Reading", "load", "read"]
+
+CONFIG_NAME: Final = "parley.toml"
+
+_Layer = Mapping[str, tuple[Any, Source]]
+
+
+class Reading(NamedTuple):
+    """What was read: the configuration, as far as it is right, and all that is wrong with it."""
+
+    config: Config
+    problems: tuple[Problem, ...]
+
+
+def load(
+    flags: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+    default_data_dir: Path | None = None,
+) -> Config:
+    """Read and check the configuration.
+
+    `flags` are values by dotted key (`{"server.port": 9000}`), None standing for a flag that was not given. `file` is
+    what `--config` named. `default_data_dir` is where `parley.toml` is looked for when nothing names a data directory.
+    Raises ConfigError with all that is wrong.
+    """
+    reading = read(flags, environ=environ, file=file, default_data_dir=default_data_dir)
+    if reading.problems:
+        raise ConfigError(*reading.problems)
+    return reading.config
+
+
+def read(
+    flags: Mapping[str, object] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    file: Path | None = None,
+    default_data_dir: Path | None = None,
+) -> Reading:
+    """The same without raising: what is wrong is left out of the configuration and told beside it."""
+    given = Given()
+    on_the_line: _Layer = {key: (value, FLAG) for key, value in (flags or {}).items() if value is not None}
+    variables, problems = read_variables(environ)
+    path = file or _named_file(environ) or _file_in(on_the_line, variables, default_data_dir)
+    if path is not None:
+        problems += _read_file(given, path)
+    for layer in (variables, on_the_line):
+        _lay_over(given, layer)
+    borrow_from_openai(given, environ, OPENAI_URL)
+    sections, mistakes = check(given)
+    fields = {name: getattr(sections, name) for name in Sections.__struct_fields__}
+    return Reading(Config(**fields, file=path, sources=given.sources()), (*problems, *mistakes))
+
+
+def _lay_over(given: Given, layer: _Layer) -> None:
+    if "database.data_dir" in layer and "database.url" not in layer:
+        # Whoever names a data directory means the database in there, whatever URL a farther source has.
+        given.drop("database", "url")
+    for key, (value, source) in layer.items():
+        section, _, name = key.partition(".")
+        given.put(section, name, value, source)
+
+
+def _named_file(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get(CONFIG_VARIABLE)
+    return Path(named) if named else None
+
+
+def _file_in(flags: _Layer, variables: _Layer, default: Path | None) -> Path | None:
+    layer = next((layer for layer in (flags, variables) if layer.get("database.data_dir", ("",))[0]), None)
+    named = default if layer is None else Path(str(layer["database.data_dir"][0]))
+    if named is None:
+        return None
+    path = named.expanduser() / CONFIG_NAME
+    return path if path.is_file() else None
+
+
+def _read_file(given: Given, path: Path) -> list[Problem]:
+    try:
+        # Some editors begin a file with a mark that says it is UTF-8.
+        text = path.read_text("utf-8-sig")
+        values = tomllib.loads(text)
+    except OSError as error:
+        return [Problem(str(path), error.strerror or str(error))]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return [Problem(str(path), str(error))]
+    lines = find_lines(text)
+    problems = []
+    for name in [name for name in Sections.__struct_fields__ if not isinstance(values.get(name, {}), dict)]:
+        problems.append(Problem(name, "expected a table", Source("file", str(path), lines.get((name,)))))
+        del values[name]
+    given.put_file(values, str(path), lines)
+    return problems
