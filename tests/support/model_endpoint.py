@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -157,17 +158,17 @@ def _about(made: dict[str, Any]) -> list[str]:
 
 
 @asynccontextmanager
-async def model_endpoint() -> AsyncIterator[ModelEndpoint]:
-    """Serve one on a free port of this machine."""
+async def model_endpoint(bound: socket.socket | None = None) -> AsyncIterator[ModelEndpoint]:
+    """Serve one on a free port of this machine, or on a socket that has one already."""
     endpoint = ModelEndpoint()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/v1/chat/completions", endpoint.handle)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        endpoint.url = f"http://127.0.0.1:{site.port}/v1"
+        listening = bound or socket.create_server(("127.0.0.1", 0))
+        await web.SockSite(runner, listening).start()
+        endpoint.url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         yield endpoint
     finally:
         await runner.cleanup()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -159,6 +160,133 @@ async def test_arguments_without_sense_are_answered_to_the_model(server: Running
     tried, answered = fake.asked[1].body["messages"][-2:]
     assert msgspec.json.decode(tried["tool_calls"][0]["function"]["arguments"]) == {"not_json": "{oops"}
     assert answered["content"] == result["error"]
+
+
+@pytest.mark.feature("A06", "A01")
+async def test_calls_in_parallel_are_each_answered_once(server: RunningServer, fake: ModelEndpoint) -> None:
+    sums = [f"{number}+{number}" for number in range(4)]
+    # All at once, in pieces that take turns, and without ids.
+    begun = [call(number, None, "calculate", '{"expression":') for number in range(4)]
+    ended = [call(number, arguments=f'"{one}"}}') for number, one in enumerate(sums)]
+    fake.reply(*stream(calls(*begun), calls(*reversed(ended)), chunk("tool_calls")))
+    fake.reply(*answer("done"))
+    session = await server.create_session()
+    async with connect(server, session, "sse") as client:
+        await client.say("Add them")
+        await client.until("task_completed")
+        results = [client.payload(event) for event in client.events if event.event_type == "tool_result"]
+    assert [result["result"] for result in results] == [0, 2, 4, 6]
+    assert [message["content"] for message in fake.asked[1].body["messages"][-4:]] == ["0", "2", "4", "6"]
+
+
+@pytest.mark.feature("A06")
+async def test_a_model_may_repair_what_it_wrote(server: RunningServer, fake: ModelEndpoint) -> None:
+    for arguments in ('{"expression": "6*7"', '["6*7"]', '{"expresion": "6*7"}', '{"expression": "6*7"}'):
+        fake.reply(*stream(calls(call(0, "a", "calculate", arguments)), chunk("tool_calls")))
+    fake.reply(*answer("42"))
+    session = await server.create_session()
+    async with connect(server, session, "ws-json") as client:
+        await client.say("6*7?")
+        assert client.payload(await client.until("task_completed"))["status"] == "completed"
+        results = [client.payload(event) for event in client.events if event.event_type == "tool_result"]
+    assert [result.get("result") for result in results] == [None, None, None, 42]
+    assert [message["content"] for message in fake.asked[-1].body["messages"] if message["role"] == "tool"] == [
+        *(result["error"] for result in results[:3]),
+        "42",
+    ]
+    assert "expresion" in results[2]["error"]
+
+
+@pytest.mark.feature("A06")
+async def test_thoughts_come_back_from_the_database_where_they_are_wanted(
+    make_server: MakeServer, fake: ModelEndpoint
+) -> None:
+    model = ModelSettings(model="test-model", base_url=fake.url, max_retries=0)
+    server = await make_server(agents=AGENTS, model=model)
+    fake.reply(
+        *stream(
+            chunk(reasoning_content="multi"),
+            chunk(reasoning_content="ply"),
+            calls(call(0, "a", "calculate", '{"expression": "6*7"}')),
+            chunk("tool_calls"),
+        )
+    )
+    fake.refuse(400, "The `reasoning_content` in the thinking mode must be passed back to the API.")
+    fake.reply(*answer("42"))
+    session = await server.create_session()
+    async with connect(server, session, "ws-json") as client:
+        await client.say("6*7?")
+        assert client.payload(await client.until("task_completed"))["status"] == "completed"
+    assert fake.asked[2].body["messages"][2]["reasoning_content"] == "multiply"
+    assert "reasoning_content" not in str(fake.asked[1].body)
+
+
+@pytest.mark.feature("A06", "A04")
+async def test_what_is_said_after_a_stop_is_answered(server: RunningServer, fake: ModelEndpoint) -> None:
+    fake.reply(*stream(calls(call(0, "a", "calculate", '{"expression": "6*7"}')), chunk("tool_calls")))
+    fake.reply(then="hang")
+    session = await server.create_session()
+    async with connect(server, session, "ws-json") as client:
+        await client.say("6*7?")
+        await asyncio.wait_for(fake.hanging.wait(), PATIENCE)
+        assert (await client.send(type="cancel"))[0] == 200
+        assert client.payload(await client.until("task_completed"))["status"] == "cancelled"
+        fake.refuse(400, "Unexpected role 'user' after role 'tool'")
+        fake.reply(*answer("Hi"))
+        await client.say("Hello?")
+        assert client.payload(await client.until("task_completed"))["status"] == "completed"
+    assert [message["role"] for message in fake.asked[-1].body["messages"][1:]] == [
+        "user",
+        "assistant",
+        "tool",
+        "assistant",
+        "user",
+    ]
+
+
+@pytest.mark.feature("A06")
+async def test_a_session_never_becomes_too_long_for_its_model(server: RunningServer, fake: ModelEndpoint) -> None:
+    session = await server.create_session()
+    async with connect(server, session, "ws-json") as client:
+        for number in range(3):
+            fake.reply(*answer(f"answer {number}"))
+            await client.say(f"question {number} ".ljust(500, "."))
+            await client.until("task_completed")
+        fake.refuse(400, "This model's maximum context length is 500 tokens")
+        fake.reply(*answer("fine"))
+        await client.say("And now?")
+        assert client.payload(await client.until("task_completed"))["status"] == "completed"
+        # What cannot be said shorter is told, with advice, and stands in nobody's way afterwards.
+        for _ in range(5):
+            fake.refuse(400, "This model's maximum context length is 500 tokens")
+        await client.say("z" * 5000)
+        error = client.payload(await client.until("turn_error"))
+        assert (error["code"], error["retryable"]) == ("model_context_exceeded", False)
+        assert "say it in parts" in error["message"]
+        await client.until("task_completed")
+    said = [message["content"].rstrip(" .") for message in fake.asked[4].body["messages"]]
+    assert "question 0" not in said
+    assert said[-2:] == ["answer 2", "And now?"]
+    assert len(await server.history(session)) == 9
+
+
+async def test_an_endpoint_that_comes_up_later_is_found(make_server: MakeServer) -> None:
+    # Nobody else can get the port, and nobody listens on it yet.
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
+    server = await make_server(agents=AGENTS, model=ModelSettings(model="m", base_url=url, max_retries=0))
+    session = await server.create_session()
+    async with connect(server, session, "sse") as client:
+        await client.say("Hello?")
+        error = client.payload(await client.until("turn_error"))
+        assert (error["code"], error["retryable"]) == ("model_unreachable", True)
+        assert url.removesuffix("/v1") in error["message"]
+        await client.until("task_completed")
+        async with model_endpoint(bound) as late:
+            late.reply(*answer("Hello"))
+            await client.say("Hello??")
+            assert client.payload(await client.until("task_completed"))["status"] == "completed"
 
 
 async def test_stopping_the_server_leaves_the_turn_to_the_next_process(
