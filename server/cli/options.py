@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from server.config import Config
+    from server.config import Config, Reading
 
-__all__ = ["Commands", "add_database", "configuration", "new_command"]
+__all__ = ["Commands", "add_database", "add_listener", "configuration", "new_command", "reading"]
 
 #: What `ArgumentParser.add_subparsers` returns.
 Commands = Any
@@ -36,6 +36,12 @@ def new_command(commands: Commands, name: str, summary: str, details: str) -> ar
     return parser
 
 
+def add_listener(parser: argparse.ArgumentParser) -> None:
+    """Where the server listens."""
+    parser.add_argument("--host", help="listen on this address (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="listen on this port (default: 8080; 0: any free one)")
+
+
 def add_database(parser: argparse.ArgumentParser) -> None:
     """Where the data is, and where the rest of the configuration is."""
     where = parser.add_mutually_exclusive_group()
@@ -48,11 +54,20 @@ def add_database(parser: argparse.ArgumentParser) -> None:
 
 def configuration(options: argparse.Namespace) -> Config:
     """The configuration from flags, environment and file, with the log set up by it. Raises ConfigError."""
-    from server.config import load
+    from server.config import ConfigError
     from server.observe.logs import configure
+
+    config, problems = reading(options)
+    if problems:
+        raise ConfigError(*problems)
+    configure(config.log)
+    return config
+
+
+def reading(options: argparse.Namespace) -> Reading:
+    """The same with what is wrong told beside it, and without touching the log."""
+    from server.config import read
     from storage.embedded import default_data_dir
 
     flags = {key: getattr(options, name) for name, key in _KEYS.items() if hasattr(options, name)}
-    config = load(flags, file=options.config, default_data_dir=default_data_dir())
-    configure(config.log)
-    return config
+    return read(flags, file=options.config, default_data_dir=default_data_dir())

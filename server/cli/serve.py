@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 from typing import TYPE_CHECKING, Final
 
-from server.cli.options import Commands, add_database, configuration, new_command
+from server.cli.options import Commands, add_database, add_listener, configuration, new_command
 from server.version import VERSION
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ environment (flags beat it, it beats the file):
   PARLEY_MODEL  PARLEY_MODEL_BASE_URL (or OPENAI_BASE_URL)  PARLEY_MODEL_API_KEY (or OPENAI_API_KEY)
   PARLEY_ALLOWED_HOSTS  PARLEY_ALLOWED_ORIGINS  PARLEY_LOG_FORMAT  PARLEY_LOG_LEVEL
 
+`parley config` shows what is in force and from where, `parley config --defaults` prints a file to start from, and
+`parley check` looks for what stands in the way of a start.
+
 SIGINT and SIGTERM stop it in order; a second one hurries.
 """
 
@@ -39,17 +43,29 @@ SIGINT and SIGTERM stop it in order; a second one hurries.
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = new_command(commands, "serve", "start the server", _DETAILS)
-    parser.add_argument("--host", help="listen on this address (default: 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="listen on this port (default: 8080; 0: any free one)")
+    add_listener(parser)
     add_database(parser)
     parser.set_defaults(run=_serve)
 
 
 def _serve(options: argparse.Namespace) -> int:
     config = configuration(options)
+    _warn_of_strays()
     from server.run import run
 
     return asyncio.run(run(config, _announce))
+
+
+def _warn_of_strays() -> None:
+    """A misspelt variable would otherwise be passed over in silence, and the server run with something else."""
+    import structlog
+
+    from server.config import strays
+
+    log = structlog.stdlib.get_logger(__name__)
+    for stray in strays(os.environ):
+        if stray.meant is not None:
+            log.warning("unknown_variable", name=stray.name, did_you_mean=stray.meant)
 
 
 def _announce(address: str, services: Services) -> None:
