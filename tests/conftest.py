@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.support.database",
     "tests.support.features",
     "tests.support.node",
+    "tests.support.ports",
     "tests.support.server",
 ]
 

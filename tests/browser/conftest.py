@@ -12,17 +12,17 @@ TOKEN = "a-token-for-the-browser-tests"
 
 
 @pytest.fixture
-async def site(make_server: MakeServer) -> Site:
+async def site(make_server: MakeServer, unused_tcp_port: int) -> Site:
     """A server that lets everybody on this machine in."""
-    site = Site(make_server)
+    site = Site(make_server, unused_tcp_port)
     await site.start()
     return site
 
 
 @pytest.fixture
-async def guarded_site(make_server: MakeServer) -> Site:
+async def guarded_site(make_server: MakeServer, unused_tcp_port: int) -> Site:
     """A server that asks for a token."""
     auth = AuthSettings(tokens=(TokenSettings(user="reader", token=TOKEN),))
-    site = Site(make_server, token=TOKEN, auth=auth)
+    site = Site(make_server, unused_tcp_port, token=TOKEN, auth=auth)
     await site.start()
     return site

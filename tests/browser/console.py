@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from playwright.async_api import BrowserContext, Locator, Page, expect
 
-#: Enough for a whole answer on a busy machine, in milliseconds.
-PATIENCE = 30_000
-
 #: How a WebSocket can fail, as scripts that run before the page's own; none of them touches parley.js.
 BROKEN_WEBSOCKETS = {
     "constructor throws": "WebSocket = class { constructor() { throw new Error('blocked by policy'); } };",
@@ -29,7 +26,7 @@ BROKEN_WEBSOCKETS = {
 
 
 def counted(last: int) -> str:
-    """What the offline agent answers to `count to <last>`."""
+    """What the offline agent answers to `count to <last>`, or has answered so far."""
     return " ".join(str(number) for number in range(1, last + 1))
 
 
@@ -62,7 +59,7 @@ class Console:
 
     async def connected(self) -> None:
         """Wait until the page has caught up with its session."""
-        await expect(self.state).to_have_attribute("data-state", "open", timeout=PATIENCE)
+        await expect(self.state).to_have_attribute("data-state", "open")
 
     async def session_id(self) -> str:
         """The id that the page shows."""
@@ -79,14 +76,14 @@ class Console:
 
     async def answered(self, text: str, *, answers: int = 1) -> None:
         """Wait for the last answer to be complete, and there to be so many of them."""
-        await expect(self.answers).to_have_count(answers, timeout=PATIENCE)
-        await expect(self.answers.last).to_have_attribute("data-done", "true", timeout=PATIENCE)
+        await expect(self.answers).to_have_count(answers)
+        await expect(self.answers.last).to_have_attribute("data-done", "true")
         # Not `to_have_text`, which is forgiving about white space.
         assert await self.text(self.answers.last).text_content() == text
 
     async def writing(self, fragment: str) -> None:
         """Wait until the answer being written holds this."""
-        await expect(self.text(self.answers.last)).to_contain_text(fragment, timeout=PATIENCE)
+        await expect(self.text(self.answers.last)).to_contain_text(fragment)
         await expect(self.answers.last).to_have_attribute("data-done", "false")
 
     async def watch_lengths(self) -> None:
@@ -101,6 +98,10 @@ class Console:
                 }).observe(document.body, { subtree: true, childList: true, characterData: true });
             }"""
         )
+
+    async def growing(self, steps: int) -> None:
+        """Wait until the text has had so many lengths."""
+        await self.page.wait_for_function("steps => lengths.length >= steps", arg=steps)
 
     async def lengths(self) -> list[int]:
         """What was noted."""

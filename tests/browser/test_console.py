@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, WebSocketRoute, expect
 
-from tests.browser.console import BROKEN_WEBSOCKETS, PATIENCE, Console, break_websockets, counted
+from tests.browser.console import BROKEN_WEBSOCKETS, Console, break_websockets, counted
 from tests.browser.site import Site
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -36,11 +36,13 @@ async def test_regression_23_an_answer_grows_as_it_is_written(
     console = await Console(page).open(site.url)
     await expect(console.transport).to_have_attribute("data-transport", transport)
     await console.watch_lengths()
-    await console.say("count to 60 at 40 per second")
-    await console.answered(counted(60))
+    await console.say("count to 1000 at 40 per second")
+    await console.growing(8)
+    await console.writing(counted(10))
+    site.hurry()
+    await console.answered(counted(1000))
     lengths = await console.lengths()
     assert lengths == sorted(lengths), "the text never shrinks"
-    assert len(lengths) >= 8, lengths
     assert not complaints
 
 
@@ -51,14 +53,15 @@ async def test_regression_06_a_reload_in_the_middle_shows_the_whole_answer_once(
 ) -> None:
     await _prepare(browser_context, websocket)
     console = await Console(page).open(site.url)
-    await console.say("count to 120 at 40 per second")
+    await console.say("count to 1000 at 40 per second")
     await console.writing(" 15 ")
     await page.reload()
     await console.writing(counted(15))
-    await console.answered(counted(120))
+    site.hurry()
+    await console.answered(counted(1000))
     await expect(console.questions).to_have_count(1)
     await page.reload()
-    await console.answered(counted(120))
+    await console.answered(counted(1000))
 
 
 @pytest.mark.feature("T01", "T02", "E02")
@@ -83,11 +86,12 @@ async def test_regression_28_the_transport_changes_in_the_middle_of_an_answer(pa
     console = await Console(page).open(site.url)
     await expect(console.transport).to_have_attribute("data-transport", "websocket")
     await console.watch_lengths()
-    await console.say("count to 240 at 30 per second")
-    await expect(console.transport).to_have_attribute("data-transport", "sse", timeout=PATIENCE)
+    await console.say("count to 1000 at 30 per second")
+    await expect(console.transport).to_have_attribute("data-transport", "sse")
     await console.connected()
     await console.writing(counted(10))
-    await console.answered(counted(240))
+    site.hurry()
+    await console.answered(counted(1000))
     await expect(console.questions).to_have_count(1)
     lengths = await console.lengths()
     assert lengths == sorted(lengths)
@@ -97,13 +101,14 @@ async def test_regression_28_the_transport_changes_in_the_middle_of_an_answer(pa
 @pytest.mark.feature("T02", "E02")
 async def test_a_second_tab_shows_the_same(browser_context: BrowserContext, page: Page, site: Site) -> None:
     first = await Console(page).open(site.url)
-    await first.say("count to 80 at 40 per second")
+    await first.say("count to 1000 at 40 per second")
     await first.writing(" 5 ")
     second = await Console(await browser_context.new_page()).open(page.url)
     assert await second.session_id() == await first.session_id()
     await second.writing(counted(5))
+    site.hurry()
     for console in (first, second):
-        await console.answered(counted(80))
+        await console.answered(counted(1000))
     await second.say("echo back")
     await first.answered("back", answers=2)
     await second.answered("back", answers=2)
@@ -119,7 +124,7 @@ async def test_regression_06_a_server_that_restarts_doubles_nothing(
     await console.say("echo before")
     await console.answered("before")
     await site.stop()
-    await expect(console.state).to_have_attribute("data-state", "reconnecting", timeout=PATIENCE)
+    await expect(console.state).to_have_attribute("data-state", "reconnecting")
     await console.say("echo after")  # kept until somebody takes it
     await expect(console.waiting).to_have_count(1)
     await site.start()
@@ -140,7 +145,7 @@ async def test_a_running_answer_can_be_stopped(page: Page, site: Site, by: Liter
         await console.stop.click()
     else:
         await page.keyboard.press("Escape")
-    await expect(console.answers).to_have_attribute("data-done", "true", timeout=PATIENCE)
+    await expect(console.answers).to_have_attribute("data-done", "true")
     await expect(console.answers).to_contain_text("cancelled")
     await expect(console.stop).to_be_hidden()
     text = await console.text(console.answers).text_content()
@@ -153,14 +158,15 @@ async def test_a_running_answer_can_be_stopped(page: Page, site: Site, by: Liter
 @pytest.mark.feature("A04")
 async def test_a_message_sent_meanwhile_waits_for_its_turn(page: Page, site: Site) -> None:
     console = await Console(page).open(site.url)
-    await console.say("count to 60 at 30 per second")
+    await console.say("count to 1000 at 30 per second")
     await console.writing(" 5 ")
     await console.say("echo second")
     await expect(console.waiting).to_have_text(re.compile("echo second"))
     await expect(page.get_by_test_id("queue-length")).to_have_text("1")
+    site.hurry()
     await console.answered("second", answers=2)
     await expect(console.waiting).to_have_count(0)
-    assert await console.text(console.answers.first).text_content() == counted(60)
+    assert await console.text(console.answers.first).text_content() == counted(1000)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +254,7 @@ async def test_the_log_shows_the_events_behind_the_page(page: Page, site: Site) 
 async def test_a_session_that_is_gone_is_said_to_be(page: Page, site: Site) -> None:
     console = Console(page)
     await page.goto(f"{site.url}#s=00000000-0000-7000-8000-000000000000")
-    await expect(console.state).to_have_attribute("data-state", "closed", timeout=PATIENCE)
+    await expect(console.state).to_have_attribute("data-state", "closed")
     await expect(console.notice).to_contain_text("no such session")
 
 
@@ -285,7 +291,7 @@ async def test_the_page_fits_its_window(
     page = await context.new_page()
     console = await Console(page).open(site.url)
     await console.say("show markdown")
-    await expect(console.answers).to_have_attribute("data-done", "true", timeout=PATIENCE)
+    await expect(console.answers).to_have_attribute("data-done", "true")
     await console.say("count to 2000 at 60 per second")
     await console.writing(" 40 ")
     overflow = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

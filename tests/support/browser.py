@@ -24,6 +24,10 @@ _MACOS: Final = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
 _FIXTURES: Final = frozenset({"browser", "browser_context", "page"})
+#: What a browser on a busy machine may take for one thing, in milliseconds.
+PATIENCE: Final = 30_000
+#: Seconds for a whole test with one; less than what ends the run (`faulthandler_timeout`).
+_TIMEOUT: Final = 110
 _LEFT_OUT: Final = pytest.StashKey[list[str]]()
 HOW_TO_GET: Final = (
     "install chromium (Debian, Ubuntu: apt-get install chromium; macOS: brew install --cask chromium), "
@@ -69,10 +73,12 @@ def in_ci() -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave browser tests out where there is no browser and nobody relies on them."""
+    """Give browser tests time, and leave them out where there is no browser and nobody relies on them."""
+    needing = [item for item in items if _FIXTURES.intersection(getattr(item, "fixturenames", ()))]
+    for item in needing:
+        item.add_marker(pytest.mark.timeout(_TIMEOUT))
     if config.option.collectonly or in_ci() or find_chromium() is not None:
         return
-    needing = [item for item in items if _FIXTURES.intersection(getattr(item, "fixturenames", ()))]
     if needing:
         config.hook.pytest_deselected(items=needing)
         config.stash[_LEFT_OUT] = [item.nodeid for item in needing]
@@ -92,11 +98,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture
 async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
     """A browser process of the test's own, with a fresh profile and a home where it may leave what it likes."""
-    from playwright.async_api import async_playwright  # a quarter of a second that other tests need not pay
+    from playwright.async_api import async_playwright, expect  # a quarter of a second that other tests need not pay
 
     executable = find_chromium()
     if executable is None:
         pytest.fail(f"browser tests must run here and there is no browser: {HOW_TO_GET}")
+    expect.set_options(timeout=PATIENCE)
     environment: dict[str, str | float | bool] = {
         name: value for name, value in os.environ.items() if not name.startswith("XDG_")
     }
@@ -114,9 +121,9 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Bro
 
 @pytest.fixture
 async def browser_context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    """A browser context (cookies, storage, pages) that waits at most 10 s for anything."""
+    """A browser context (cookies, storage, pages) with patience."""
     context = await browser.new_context()
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE)
     yield context
     await context.close()
 

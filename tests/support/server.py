@@ -69,13 +69,14 @@ async def start_server(
     *agents: FunctionAgent,
     port: int = 0,
     clock: Clock | None = None,
+    registry: Registry | None = None,
     **sections: Any,
 ) -> RunningServer:
-    """Start a server. `agents`, if any, are all that it has; `sections` are those of the configuration."""
+    """Start a server. `agents`, if any, are all that it has, or `registry`; `sections` are the configuration's."""
     sections.setdefault("agents", FAST_AGENTS)
     sections.setdefault("server", ServerSettings(port=port, shutdown_timeout=1.0))
     config = Config(database=DatabaseSettings(url=database_url), **sections)
-    services = await build(config, clock, registry=_registry(agents) if agents else None)
+    services = await build(config, clock, registry=_registry(agents) if agents else registry)
     runner = make_runner(create_app(services), config.server)
     try:
         await runner.setup()
