@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from server.agents.interface import ToolCallDelta
-from server.agents.model.chunks import CallPiece, FunctionPiece
+from server.agents.model.chunks import CallPiece, FunctionPiece, Halves
 
 __all__ = ["Calls", "TooLongError", "is_object"]
 
@@ -52,6 +52,7 @@ class Calls:
         self._calls: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._unsent = max_unsent
+        self._halves = Halves()
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -64,7 +65,7 @@ class Calls:
             call = self._find(piece, function, touched)
             touched.add(call.number)
             call.call_id = call.call_id or piece.id or None
-            text = _text(function.arguments)
+            text = self._halves.join(call.number, _text(function.arguments))
             if text:
                 call.pieces.append(text)
             if not call.named and not function.name:

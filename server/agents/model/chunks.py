@@ -1,12 +1,14 @@
 """A streamed answer as it comes over the wire: bytes, then events, then chunks.
 
 The types allow what OpenAI's do not but its imitators send: arguments that are an object, indices that are text or
-missing, content in parts, a whole ``message`` in place of a ``delta``.
+missing, content in parts, a whole ``message`` in place of a ``delta``, halves of a character.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Hashable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +16,19 @@ from msgspec import Struct
 
 from protocol.framing import SseParser
 
-__all__ = ["DONE", "CallPiece", "Choice", "Chunk", "Delta", "Events", "FunctionPiece", "Tokens", "parse_chunk"]
+__all__ = [
+    "DONE",
+    "CallPiece",
+    "Choice",
+    "Chunk",
+    "Delta",
+    "Events",
+    "FunctionPiece",
+    "Halves",
+    "Tokens",
+    "parse_chunk",
+    "parse_tokens",
+]
 
 DONE: Final = "[DONE]"
 """The data of the event after which nothing follows."""
@@ -66,7 +80,7 @@ class Chunk(Struct):
     """One event of the stream; ``error`` (or ``object: error``, with the message beside it) ends it."""
 
     choices: list[Choice] | None = None
-    usage: Tokens | None = None
+    usage: Any = None
     error: Any = None
     object: str | None = None
     message: Any = None
@@ -74,14 +88,51 @@ class Chunk(Struct):
 
 
 _decoder: Final = msgspec.json.Decoder(Chunk, strict=False)
+_HALF: Final = re.compile("[\ud800-\udfff]")
 
 
 def parse_chunk(data: str) -> Chunk:
     """The chunk in an event's data; raises ``ValueError`` when there is none in it."""
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        said = str(error)
+    try:
+        # The standard library also reads escaped halves of a character (see `Halves`).
+        return msgspec.convert(json.loads(data), Chunk, strict=False)
+    except (ValueError, RecursionError):
+        raise ValueError(said) from None
+
+
+def parse_tokens(usage: Any) -> Tokens | None:
+    """The numbers of tokens, if they can be read. An answer is none the worse for it if they cannot."""
+    try:
+        return msgspec.convert(usage, Tokens | None, strict=False)
+    except msgspec.ValidationError:
+        return None
+
+
+class Halves:
+    """Puts characters together whose halves came in different pieces.
+
+    A gateway in JavaScript or Java that cuts its texts, which are UTF-16, may cut an emoji in two.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Hashable, str] = {}
+
+    def join(self, part: Hashable, text: str) -> str:
+        """The next text of a part, without a half at its end, which comes with the next one."""
+        if text.isascii() and not self._waiting:
+            return text
+        text = self._waiting.pop(part, "") + text
+        if text[-1:] and "\ud800" <= text[-1] <= "\udbff":
+            self._waiting[part], text = text[-1], text[:-1]
+        if _HALF.search(text) is None:
+            return text
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class Events:

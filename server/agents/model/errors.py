@@ -15,7 +15,7 @@ __all__ = ["ModelError", "Refusal", "Where", "invalid_answer", "read_refusal", "
 
 _LONGEST: Final = 500
 _SEARCHED: Final = 20_000
-_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]+")
+_CONTROL: Final = re.compile(r"[\x00-\x20\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\u061c\ufeff]+")
 #: As OpenAI, Anthropic, Bedrock, Mistral, vLLM, llama.cpp and LM Studio word it; then Google, xAI, Groq and TGI.
 _CONTEXT: Final = re.compile(
     r"context[ _](?:length|size|window)|maximum context|too many tokens|prompt is too long|input is too long|"

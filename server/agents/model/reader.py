@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from server.agents.interface import AgentOutput, Finish, Reasoning, Text, ToolCallDelta, UsageReport
 from server.agents.model.calls import Calls, TooLongError
-from server.agents.model.chunks import DONE, CallPiece, Chunk, Delta, parse_chunk
+from server.agents.model.chunks import DONE, CallPiece, Chunk, Delta, Halves, parse_chunk, parse_tokens
 from server.agents.model.errors import ModelError, Where, as_refusal, invalid_answer, refused, shown
 from server.agents.model.names import ToolNames
 
@@ -41,6 +41,7 @@ class AnswerReader:
         self._where = where
         self._names = names
         self._calls = Calls()
+        self._halves = Halves()
         self._reason: str | None = None
 
     @property
@@ -90,10 +91,10 @@ class AnswerReader:
             delta = choice.delta or choice.message
             for output in self._outputs(delta) if delta else ():
                 self.began = True
-                yield output
+                yield self._whole(output)
             self._reason = (choice.finish_reason or "").lower() or self._reason
-        if chunk.usage is not None:
-            yield UsageReport(_tokens(chunk.usage.prompt_tokens), _tokens(chunk.usage.completion_tokens))
+        if chunk.usage is not None and (tokens := parse_tokens(chunk.usage)) is not None:
+            yield UsageReport(_tokens(tokens.prompt_tokens), _tokens(tokens.completion_tokens))
 
     def _outputs(self, delta: Delta) -> Iterator[AgentOutput]:
         # Some send both, with the same text in each.
@@ -111,6 +112,13 @@ class AnswerReader:
             pieces = [*pieces, CallPiece(index=0, function=delta.function_call)]
         for call in self._calls.add(pieces):
             yield call if call.name is None else self._renamed(call)
+
+    def _whole(self, output: AgentOutput) -> AgentOutput:
+        """The same without half a character; of arguments they are kept elsewhere."""
+        if isinstance(output, Text | Reasoning):
+            text = self._halves.join(type(output), output.text)
+            return output if text is output.text else type(output)(text)
+        return output
 
     def _renamed(self, call: ToolCallDelta) -> ToolCallDelta:
         return ToolCallDelta(call.index, call.call_id, self._names.ours(call.name or ""), call.arguments)

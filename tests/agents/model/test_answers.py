@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from server.agents.model.reader import AnswerReader
 from tests.agents.model.support import bench
 from tests.support.model_endpoint import answer, call, calls, chunk, event, joined, stream, text, usage
 
+UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 WHERE = Where("http://model.test", "test-model", has_key=True)
 FULL = stream(
     chunk(role="assistant", content=""),
@@ -273,3 +275,81 @@ def test_an_invented_name_is_cut() -> None:
 
 def test_an_event_may_hold_what_only_a_comment_may() -> None:
     assert read([event(text("x")), b": \xff\n\n", b"data:\n\n", *stream(chunk("stop"))])[0] == Text("x")
+
+
+# --- what nobody would send on purpose
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [
+        ([r"\ud83d", r"\ude00!"], "😀!"),
+        ([r"a\ud83d", "", r"\ude00b"], "a😀b"),
+        ([r"a\ud83d", "b"], "a\ufffdb"),
+        ([r"\ude00", "b"], "\ufffdb"),
+        ([r"a\ud83d"], "a"),
+        ([r"\ud83d\ud83d", r"\ude00"], "\ufffd😀"),
+    ],
+)
+def test_an_emoji_that_was_cut_in_two_is_whole_again(pieces: list[str], whole: str) -> None:
+    for shape in (
+        '"content": "%s"',
+        '"reasoning": "%s"',
+        '"tool_calls": [{"index": 0, "function": {"arguments": "%s"}}]',
+    ):
+        body = b"".join(b'data: {"choices": [{"delta": {%s}}]}\n\n' % (shape % one).encode() for one in pieces)
+        named = event(calls(call(0, "a", "f"))) if "tool" in shape else b""
+        outputs = read([named, body, b"data: [DONE]\n\n"])
+        texts = (one.arguments if isinstance(one, ToolCallDelta) else getattr(one, "text", "") for one in outputs)
+        assert "".join(texts) == whole
+
+
+@pytest.mark.parametrize("count", [[], "many", 3.5, {"prompt_tokens": "?"}, {"prompt_tokens": 3.5}])
+def test_an_answer_is_none_the_worse_for_strange_counts(count: Any) -> None:
+    assert read_chunks(text("x"), {**chunk("stop"), "usage": count}) == [Text("x"), Finish("stop")]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8) | st.just("{}"),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["text", "type", "name"]), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def objects(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Objects with these fields, or without some of them, or with something else in them, or something else."""
+    some = st.fixed_dictionaries({}, optional={name: field | VALUES for name, field in fields.items()})
+    return some | some | some | VALUES
+
+
+FUNCTION = objects(name=st.text(max_size=4), arguments=st.text(max_size=4))
+PIECES = st.lists(objects(index=st.integers(-1, 3), id=st.text(max_size=2), function=FUNCTION), max_size=3)
+DELTA = objects(
+    content=st.text(max_size=4), reasoning=VALUES, reasoning_content=VALUES, tool_calls=PIECES, refusal=VALUES
+)
+CHOICES = st.lists(objects(index=st.just(0), delta=DELTA, message=DELTA, finish_reason=st.just("stop")), max_size=2)
+CHUNKS = objects(choices=CHOICES, usage=VALUES, error=VALUES, object=VALUES, message=VALUES, code=VALUES)
+
+
+def is_told(pieces: Iterable[bytes]) -> bool:
+    """Whether this is an answer that ends, or else an error that people can read."""
+    try:
+        outputs = read(pieces)
+    except ModelError as error:
+        return UNREADABLE.search(error.message) is None and len(error.message) < 1500
+    return isinstance(outputs[-1], Finish) and all(name for name, _ in made_calls(outputs))
+
+
+@pytest.mark.feature("A06")
+@given(st.lists(CHUNKS, max_size=6), st.booleans())
+def test_whatever_is_sent_is_an_answer_or_an_error_of_ours(sent: list[Any], done: bool) -> None:
+    assert is_told(stream(*sent, done=done))
+
+
+@given(
+    st.lists(st.binary(max_size=30) | st.sampled_from([b"data: ", b"\n\n", b"\r", b"[DONE]", b"{", b"}"]), max_size=12)
+)
+def test_whatever_bytes_are_sent_are_an_answer_or_an_error_of_ours(pieces: list[bytes]) -> None:
+    assert is_told(pieces)
