@@ -50,7 +50,7 @@ class DatabaseLook(Struct, frozen=True, kw_only=True):
 
 
 async def look(address: str | Mapping[str, Any], *, timeout: float) -> DatabaseLook:
-    """Connect, by a DSN or with asyncpg's arguments, and look. Raises UnusableError; takes `timeout` seconds, and one to leave."""
+    """Connect, by a DSN or with asyncpg's arguments, and look, within `timeout` seconds. Raises UnusableError."""
     arguments: dict[str, Any] = {"dsn": address} if isinstance(address, str) else dict(address)
     try:
         async with asyncio.timeout(timeout):
