@@ -53,7 +53,7 @@ class AgentsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     default: str | None = None
     #: Changes to agents, by their type: `[agents.overrides.coder]`.
     overrides: dict[str, AgentOverride] = {}
-    #: Agents and tools of your own, as `path/to/file.py:attribute`; relative paths start at this file's folder.
+    #: Agents and tools of your own, as `path/to/file.py:attribute`; relative paths start at the file's folder.
     python: tuple[str, ...] = ()
     #: Whether to take the agents that installed packages offer, under the entry point `parley.agents`.
     entry_points: bool = True

@@ -27,29 +27,35 @@ _OURS: Final = frozenset({"messages", "model", "stream", "tools"})
 
 
 class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which model answers, and where it is asked; without ``model`` no model is used at all.
+    """Which model answers, and where it is asked; without `model` no model is used at all. Times are in seconds."""
 
-    ``base_url`` is the part before ``/chat/completions``; when missing, and ``api_key`` is given, it is OpenAI's.
-    ``timeout_connect`` bounds connecting and the TLS handshake, ``timeout_first_token`` the time from the request to
-    the first piece of the answer (a local server may have to load the model in it), ``timeout_idle`` the time without
-    a byte from then on. ``max_retries`` counts further tries of a request before its first token; later there are
-    none. ``max_connections`` bounds the requests at a time; more wait. ``reasoning_field`` is the name under which a
-    model reads what it thought before its earlier messages; without it none is sent back, unless the endpoint asks for
-    it. ``extra_headers`` and ``extra_body`` are added to each request. Times are in seconds.
-    """
-
-    model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    base_url: str | None = None
+    #: The model, as the endpoint calls it.
+    model: Annotated[str, Meta(min_length=1, max_length=256, examples=["qwen3"])] | None = None
+    #: The part of the endpoint's URL before `/chat/completions`; when missing, and `api_key` is given, it is OpenAI's.
+    base_url: Annotated[str, Meta(examples=["http://127.0.0.1:11434/v1"])] | None = None
+    #: What the endpoint knows us by, sent as a bearer token.
     api_key: str | None = None
+    #: Bounds connecting and the TLS handshake.
     timeout_connect: Seconds = 10.0
+    #: Bounds the time from the request to the first piece of the answer; a local server may have to load the model in
+    #: it.
     timeout_first_token: Seconds = 180.0
+    #: Bounds the time without a byte from then on.
     timeout_idle: Seconds = 60.0
+    #: Further tries of a request before its first token; later there are none.
     max_retries: Annotated[int, Meta(ge=0, le=10)] = 2
+    #: Bounds the requests at a time; more wait.
     max_connections: Annotated[int, Meta(ge=1, le=10_000)] = 100
-    temperature: Annotated[float, Meta(ge=0, le=10)] | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    #: How freely the model chooses its words; when missing, the endpoint decides.
+    temperature: Annotated[float, Meta(ge=0, le=10, examples=[0.7])] | None = None
+    #: Where an answer is cut off; when missing, the endpoint decides.
+    max_tokens: Annotated[int, Meta(ge=1, examples=[4096])] | None = None
+    #: The name under which a model reads what it thought before its earlier messages; without it none is sent back,
+    #: unless the endpoint asks for it.
     reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
+    #: Headers that are added to each request.
     extra_headers: dict[str, str] = {}
+    #: Fields that are added to the body of each request.
     extra_body: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
