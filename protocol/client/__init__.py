@@ -13,12 +13,14 @@ acknowledged, under the same id, which takes effect once. WebSocket comes first;
 POST do the same.
 """
 
+from protocol.client.answer import AgentFailed, Answer, Chunk
 from protocol.client.backoff import Backoff
+from protocol.client.feed import Events, Received
 from protocol.client.http import Token
-from protocol.client.links import Transport
 from protocol.client.rest import Server, create_session
-from protocol.client.session import Client, Received, connect
-from protocol.client.settings import Timings
+from protocol.client.session import Client, connect
+from protocol.client.settings import Timings, Transport
+from protocol.client.status import State, Status
 from protocol.client.views import (
     AgentInfo,
     AgentSpan,
@@ -31,11 +33,15 @@ from protocol.client.views import (
 )
 
 __all__ = [
+    "AgentFailed",
     "AgentInfo",
     "AgentSpan",
+    "Answer",
     "Backoff",
+    "Chunk",
     "Client",
     "CreatedSession",
+    "Events",
     "Health",
     "HistoryMessage",
     "HistoryPage",
@@ -43,6 +49,8 @@ __all__ = [
     "Server",
     "SessionInfo",
     "SessionPage",
+    "State",
+    "Status",
     "Timings",
     "Token",
     "Transport",
