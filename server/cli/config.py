@@ -30,6 +30,7 @@ examples:
 
 #: Characters of a value that are shown; the rest of a prompt is in the file.
 _WIDEST: Final = 60
+_COLUMN: Final = 40
 
 
 def add_to(commands: Commands) -> None:
@@ -60,10 +61,11 @@ def _config(options: argparse.Namespace) -> int:
 
 def _lines(file: Path | None, entries: list[Entry]) -> Iterable[str]:
     yield f"file: {file or 'none'}"
-    shown = [(entry, _value(entry)) for entry in entries]
-    keys = max((len(entry.key) for entry in entries), default=0)
-    values = max((len(value) for _, value in shown), default=0)
-    for section, rows in groupby(shown, lambda row: row[0].section):
+    for section, group in groupby(entries, lambda entry: entry.section):
+        rows = [(entry, _value(entry)) for entry in group]
+        keys = max(len(entry.key) for entry, _ in rows)
+        # A long value, such as a prompt, does not push all sources aside.
+        values = max(min(len(value), _COLUMN) for _, value in rows)
         yield f"\n[{section}]"
         for entry, value in rows:
             mark = "*" if entry.changed else " "

@@ -98,7 +98,7 @@ def _meant(name: str, known: set[str]) -> str | None:
     own = name.removeprefix(_PREFIX)
     names = {each.removeprefix(_PREFIX) for each in known}
     # PARLEY_STAGING_DATABASE_URL and the like are no slip: somebody keeps them for purposes of their own.
-    if any(own.endswith(f"_{each}") for each in names):
+    if any("_" in each and own.endswith(f"_{each}") for each in names):
         return None
     near = closest(own, names)
     return None if near is None else _PREFIX + near

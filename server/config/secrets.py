@@ -20,7 +20,21 @@ _PASSWORD: Final = re.compile(r"(?<=://)([^\s:/@]*):.*@", re.DOTALL)
 _PARAMETER: Final = re.compile(r"([^&?#=]+)=([^&#]*)")
 #: Parameters of URLs whose values tell nothing; of all others the value is hidden.
 _HARMLESS: Final = frozenset(
-    {"api-version", "application_name", "connect_timeout", "dbname", "host", "port", "sslmode", "target_session_attrs"}
+    {
+        "api-version",
+        "application_name",
+        "connect_timeout",
+        "dbname",
+        "host",
+        "options",
+        "port",
+        "sslcert",
+        "sslkey",
+        "sslmode",
+        "sslrootcert",
+        "target_session_attrs",
+        "user",
+    }
 )
 
 

@@ -1,0 +1,80 @@
+"""Who gets in, and who can read what keeps the others out?"""
+
+from __future__ import annotations
+
+import math
+import re
+import stat
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from server.check.findings import Finding, note, ok, warning
+from server.check.running import Context, Findings, in_thread
+from server.config import Config, is_loopback
+from server.config.shown import entries
+
+__all__ = ["access"]
+
+#: Bits; a random token of 16 characters of base64 has 96, and what people make up has less.
+_LEAST_BITS: Final = 56.0
+_MADE_UP: Final = re.compile(r"change|secret|password|passwd|example|token|1234|abcd|qwer|test", re.IGNORECASE)
+_MAKE_ONE: Final = "make one with: openssl rand -hex 32"
+
+
+async def access(context: Context) -> Findings:
+    """Tokens, and from where the server can be reached."""
+    config = context.config
+    local = is_loopback(config.server.host)
+    users = {entry.user for entry in config.auth.tokens}
+    if users:
+        yield ok(f"{len(config.auth.tokens)} tokens of {len(users)} users")
+    else:
+        yield ok("no tokens: whoever is on this machine gets in, and nobody else")
+    for finding in _weak(config):
+        yield finding
+    if not local:
+        yield note(
+            f"{config.server.host} is reached from other machines without encryption",
+            "put a proxy with TLS before it, or whoever is on the way reads the tokens",
+        )
+        if not config.server.allowed_hosts:
+            yield note(
+                "it answers to its addresses only, not to a name",
+                "add the names under which it is reached to server.allowed_hosts",
+            )
+    for finding in await in_thread(lambda: list(_readable(config))):
+        yield finding
+
+
+def _weak(config: Config) -> Iterator[Finding]:
+    for number, entry in enumerate(config.auth.tokens):
+        if entry.token is not None and (_bits(entry.token) < _LEAST_BITS or _MADE_UP.search(entry.token)):
+            yield warning(f"auth.tokens[{number}]: the token of {entry.user} can be guessed", _MAKE_ONE)
+
+
+def _bits(text: str) -> float:
+    """How much a text surprises, going by how often each of its characters is in it."""
+    counts = Counter(text)
+    return -sum(count * math.log2(count / len(text)) for count in counts.values())
+
+
+def _readable(config: Config) -> Iterator[Finding]:
+    """Secrets where others on this machine can read them: in a file that is open to all, or among the processes."""
+    secret = [
+        entry for entry in entries(config) if "***" in str(entry.value) and not entry.name.endswith("token_sha256")
+    ]
+    files = {entry.source.name: entry for entry in secret if entry.source.kind == "file" and entry.source.name}
+    for name, entry in files.items():
+        mode = Path(name).stat().st_mode
+        if mode & stat.S_IROTH:
+            yield warning(
+                f"{name} holds a secret ({entry.name}), and everybody on this machine can read it", f"chmod 600 {name}"
+            )
+    for entry in secret:
+        if entry.source.kind == "flag":
+            yield warning(
+                f"{entry.name} holds a secret, and everybody on this machine sees the command line",
+                "set it in the environment or in the file",
+            )

@@ -1,0 +1,60 @@
+"""Do all agents and tools load, and is there everything that the configuration names?
+
+They are loaded in a process of their own: what a file does when it is loaded is its author's business, and one that
+never ends, prints, or takes the process down must not do so to us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Final
+
+import msgspec
+
+from server.check.agents_inside import Task
+from server.check.findings import Finding, error
+from server.check.running import Context, Findings
+
+__all__ = ["agents"]
+
+_SHARE: Final = 0.9
+
+
+async def agents(context: Context) -> Findings:
+    """The agents and tools of this configuration."""
+    config = context.config
+    task = Task(agents=config.agents, base=str(config.base), model=config.model.model is not None)
+    environment = {**context.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = await asyncio.create_subprocess_exec(
+        # Without the working directory on the path, and without leaving compiled files behind.
+        *(sys.executable, "-P", "-B", "-m", "server.check.agents_inside"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+    )
+    try:
+        async with asyncio.timeout(context.patience * _SHARE):
+            answer, _ = await process.communicate(msgspec.json.encode(task))
+    except TimeoutError:
+        yield error(
+            f"loading did not end within {context.patience * _SHARE:g} s",
+            "something at the top of a file of yours waits or never ends",
+        )
+        return
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    try:
+        found = msgspec.json.decode(answer, type=list[Finding])
+    except msgspec.DecodeError:
+        yield error(
+            f"loading ended the process (exit code {process.returncode})",
+            "a file of yours does so, or a package that it uses",
+        )
+        return
+    for finding in found:
+        yield finding

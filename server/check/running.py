@@ -1,0 +1,94 @@
+"""Running checks: all at once, each in bounded time, none able to spoil another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final, NamedTuple, TypeAlias, TypeVar
+
+from server.check.findings import Finding, error, note
+from server.config import Config, Problem
+from server.observe.redact import redact_text
+
+__all__ = ["PATIENCE", "Check", "Context", "Findings", "Result", "in_thread", "run"]
+
+#: Seconds that one check may take.
+PATIENCE: Final = 10.0
+
+T = TypeVar("T")
+
+Findings: TypeAlias = AsyncGenerator[Finding, None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What checks look at: the configuration as far as it is right, its mistakes, and the environment."""
+
+    config: Config
+    problems: Sequence[Problem]
+    environ: Mapping[str, str]
+    patience: float = PATIENCE
+
+    @property
+    def doubtful(self) -> frozenset[str]:
+        """The sections that have a mistake, so that what stands there instead is not what is meant."""
+        return frozenset(problem.key.partition(".")[0].partition("[")[0] for problem in self.problems)
+
+
+class Check(NamedTuple):
+    """One check: its name, what it looks at, the sections that it cannot do without, and the function that looks."""
+
+    name: str
+    about: str
+    needs: frozenset[str]
+    find: Callable[[Context], Findings]
+
+
+class Result(NamedTuple):
+    """What one check has found."""
+
+    check: Check
+    findings: list[Finding]
+
+
+async def run(checks: Sequence[Check], context: Context) -> list[Result]:
+    """Run checks at the same time; the results are in the order of the checks."""
+    found = await asyncio.gather(*(_findings(check, context) for check in checks))
+    return [Result(check, findings) for check, findings in zip(checks, found, strict=True)]
+
+
+async def _findings(check: Check, context: Context) -> list[Finding]:
+    if doubtful := sorted(check.needs & context.doubtful):
+        sections = " and ".join(f"[{name}]" for name in doubtful)
+        return [note(f"not looked at, as {sections} has mistakes", "mend them, and run this again")]
+    found = []
+    try:
+        async with asyncio.timeout(context.patience), aclosing(check.find(context)) as findings:
+            async for finding in findings:
+                found.append(finding)  # noqa: PERF401 - what was found before the time was up counts
+    except TimeoutError:
+        found.append(error(f"this took longer than {context.patience:g} s", "something hangs: a disk, a network?"))
+    except Exception as failure:  # noqa: BLE001 - whatever breaks a check, the others still tell what they have found
+        text = redact_text(f"{type(failure).__name__}: {failure}")
+        found.append(error(f"the check itself failed: {text}", "please report this"))
+    return found
+
+
+async def in_thread(function: Callable[[], T]) -> T:
+    """Call a function that may block. When it hangs, nobody waits for its thread, not even the end of the process."""
+    future: Future[T] = Future()
+
+    def call() -> None:
+        # From here on it cannot be cancelled, only not be waited for.
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(function())
+        except BaseException as failure:  # noqa: BLE001 - it is raised where it is awaited
+            future.set_exception(failure)
+
+    threading.Thread(target=call, name="check", daemon=True).start()
+    return await asyncio.wrap_future(future)
