@@ -50,6 +50,8 @@ class ModelEndpoint:
     def __init__(self) -> None:
         self.url = ""
         self.asked: list[Asked] = []
+        #: The names of the models that it has.
+        self.models: list[str] = []
         #: Set when a client goes away while it is being answered.
         self.left = asyncio.Event()
         #: Set when all pieces of an answer that then hangs were written.
@@ -75,6 +77,15 @@ class ModelEndpoint:
         """Lay out an error as OpenAI words it."""
         body = msgspec.json.encode({"error": {"message": message, "type": "test", "code": None}})
         self.reply(body, status=status, headers={key.replace("_", "-"): value for key, value in headers.items()})
+
+    async def list_models(self, request: web.Request) -> web.StreamResponse:
+        """Answer `GET /models`: as laid out, or else with the names in `models`."""
+        self.asked.append(
+            Asked(request.path, dict(request.headers), msgspec.json.decode(await request.read() or b"{}"))
+        )
+        if self._replies:
+            return await self._answer(request, self._replies.popleft())
+        return web.json_response({"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
@@ -163,6 +174,7 @@ async def model_endpoint(bound: socket.socket | None = None) -> AsyncIterator[Mo
     endpoint = ModelEndpoint()
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/v1/chat/completions", endpoint.handle)
+    app.router.add_get("/v1/models", endpoint.list_models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
