@@ -20,8 +20,15 @@ from tests.support.server import RunningServer
 
 TRANSPORTS = ["ws-json", "ws-json-batch", "ws-msgpack", "sse", "ndjson"]
 
-#: Nothing in these tests takes so long; it is what a hang costs.
-PATIENCE = 10.0
+#: Nothing in these tests takes so long, on a busy machine neither; it is what a hang costs. Seconds.
+PATIENCE = 40.0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Look again and again; for what comes over a socket and tells nobody. The test fails when it does not come."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - nobody sets an event
+            await asyncio.sleep(0)
 
 
 class Client(ABC):

@@ -201,6 +201,7 @@ async def test_an_event_stream_that_is_not_read_is_cut(make_server: MakeServer) 
     async with connect(server, session, "ndjson", after=0) as quick:
         while not server.services.hub.stats().closed:
             await quick.say("x" * 200_000)
+            await quick.until("message_created", lambda payload: payload["role"] == "user")
     assert server.services.hub.stats().closed == {"slow_consumer": 1}
     async with asyncio.timeout(PATIENCE):
         await server.services.hub._admission.emptied()

@@ -16,12 +16,11 @@ from server.agents.interface import AgentContext, AgentYield, FunctionAgent, Tex
 from server.channel.settings import ChannelSettings
 from storage.commits import Committed
 from storage.log import StoredEvent
-from tests.channel.clients import PATIENCE, TRANSPORTS, WebSocketClient, connect
+from tests.channel.clients import PATIENCE, TRANSPORTS, WebSocketClient, connect, until
+from tests.support.clock import ManualClock
 from tests.support.server import MakeServer, RunningServer
 
 pytestmark = pytest.mark.parametrize("transport", TRANSPORTS)
-
-STREAMS = ChannelSettings(heartbeat_interval=0.1, sweep_interval=0.05, close_timeout=1.0)
 
 
 def gated() -> tuple[FunctionAgent, asyncio.Event]:
@@ -152,15 +151,24 @@ async def test_commands_for_what_there_is_not_are_refused_by_name(server: Runnin
 
 @pytest.mark.feature("T03")
 async def test_a_ping_is_answered_and_heartbeats_come(make_server: MakeServer, transport: str) -> None:
-    server = await make_server(channel=STREAMS)
+    clock = ManualClock()
+    server = await make_server(clock=clock)
     session = await server.create_session()
     async with connect(server, session, transport) as client:
         connected = client.payload(await client.next())
-        assert connected["heartbeat_interval_ms"] == 100
+        assert connected["heartbeat_interval_ms"] == 15_000
         assert await client.send(type="ping", id="p") == (200, {"id": "p", "status": "accepted"})
+        (subscriber,) = server.services.hub._channels[UUID(session)].subscribers
         # A client that reads only, for longer than two intervals: its framework's pongs are life enough.
-        for _ in range(4):
-            await client.until("heartbeat")
+        reading = asyncio.create_task(client.end())
+        for count in range(1, 5):
+            await clock.advance(15.0)
+            await until(lambda: client.types.count("heartbeat") == count)  # noqa: B023 - awaited at once
+            if isinstance(client, WebSocketClient):
+                await until(lambda: subscriber.heard_at == clock.monotonic())
+        assert server.services.hub.stats().closed == {}
+        reading.cancel()
+        await asyncio.wait({reading})
 
 
 async def test_connected_tells_who_else_is_here(server: RunningServer, transport: str) -> None:

@@ -23,6 +23,7 @@ from server.turns.service import Origin
 from storage.sessions import Session
 from tests.channel.clients import PATIENCE, Client, WebSocketClient, connect
 from tests.channel.fakes import ws_messages
+from tests.support.clock import ManualClock
 from tests.support.server import MakeServer, RunningServer
 
 
@@ -167,14 +168,23 @@ async def test_only_a_burst_of_malformed_commands_closes(make_server: MakeServer
 async def test_a_command_that_takes_too_long_is_given_back_and_the_peer_is_not_taken_for_dead(
     make_server: MakeServer,
 ) -> None:
-    settings = ChannelSettings(command_timeout=0.5, heartbeat_interval=0.1, sweep_interval=0.05)
-    server = await make_server(channel=settings)
-    server.services.commands = Stub(None)
+    clock = ManualClock()
+
+    class Slow(Stub):
+        async def _dispatch(self, session: Session, command: Command, origin: Origin) -> Ack:
+            await clock.advance(100.0)
+            return await super()._dispatch(session, command, origin)
+
+    server = await make_server(channel=ChannelSettings(command_timeout=0.5), clock=clock)
+    server.services.commands = Slow(None)
     session = await server.create_session()
     async with connect(server, session, "ws-json") as client:
         _, error = await client.send(type="user_message", content="hello", id="slow")
         assert (error["code"], error["id"]) == ("unavailable", "slow")
         assert error["retry_after_ms"] > 0
+        assert "heartbeat" in client.types
+        # Its time begins anew.
+        await clock.advance(20.0)
         await client.until("heartbeat")
     stats = server.services.hub.stats()
     assert (stats.command_timeouts, stats.closed) == (1, {})
@@ -292,6 +302,7 @@ async def test_a_reader_that_stops_for_good_is_cut_with_a_code(make_server: Make
     async with connect(server, session, "sse", after=0) as quick:
         while not server.services.hub.stats().closed:
             await quick.say("x" * 200_000)
+            await quick.until("message_created", lambda payload: payload["role"] == "user")
     assert server.services.hub.stats().closed == {"slow_consumer": 1}
     async with asyncio.timeout(PATIENCE):
         await server.services.hub._admission.emptied()

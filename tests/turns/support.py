@@ -23,6 +23,8 @@ from storage.pool import Database
 from storage.sessions import Session, Sessions
 
 ORIGIN = Origin("me", "client-1", "test")
+#: Nothing in these tests takes so long, on a busy machine neither; it is what a hang costs. Seconds.
+PATIENCE = 40.0
 
 
 class Recorder:
@@ -78,7 +80,7 @@ class Recorder:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Wait until something is true of what was shown."""
-        async with asyncio.timeout(20), self._changed:
+        async with asyncio.timeout(PATIENCE), self._changed:
             await self._changed.wait_for(condition)
 
     async def until_type(self, event_type: str, count: int = 1) -> None:

@@ -15,7 +15,7 @@ from server.agents.tools import tool
 from server.turns import engine, run
 from server.turns.settings import TurnSettings
 from storage.pool import Database
-from tests.turns.support import Workshop, forever, registry_of, scripted
+from tests.turns.support import PATIENCE, Workshop, forever, registry_of, scripted
 
 Make = Callable[..., Awaitable[Workshop]]
 
@@ -131,7 +131,7 @@ async def test_a_deleted_session_ends_a_turn_that_says_nothing(make: Make) -> No
     await shop.say(session, "go")
     await reached.wait()
     await shop.sessions.delete(session, shop.engine.now())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await ended.wait()
         await shop.engine.idle()
     assert shop.engine.running == 0
@@ -151,7 +151,7 @@ async def test_a_database_that_hangs_does_not_hold_up_the_end(make: Make, monkey
     await shop.outlet.until(lambda: bool(shop.outlet.deltas))
     monkeypatch.setattr(shop.engine.turns, "checkpoint", hangs)
     monkeypatch.setattr(shop.engine._workers, "forget", hangs)
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(PATIENCE):
         await shop.service.stop()
 
 

@@ -30,6 +30,9 @@ from tests.turns.support import ORIGIN, Workshop, forever, registry_of, scripted
 
 Make = Callable[..., "asyncio.Future[Workshop]"]
 
+#: A lease that its worker does not come to renew, so that the test alone says when it ends. Seconds.
+NO_RENEWAL = 86_400
+
 
 @pytest.fixture
 async def make(database: Database) -> AsyncIterator[Callable[..., object]]:
@@ -422,7 +425,7 @@ async def test_what_cannot_be_stored_is_replaced(make: Make) -> None:
 @pytest.mark.feature("S16")
 async def test_a_dead_process_s_turn_is_run_again_under_the_same_message(make: Make, database: Database) -> None:
     gate = Gate()
-    first = await make(gate.agent, checkpoint_interval=0.01)
+    first = await make(gate.agent, checkpoint_interval=0.01, lease_seconds=NO_RENEWAL)
     session = await first.session()
     await first.say(session, "go")
     await first.outlet.until(lambda: bool(first.outlet.deltas))
@@ -444,7 +447,7 @@ async def test_a_dead_process_s_turn_is_run_again_under_the_same_message(make: M
 
 async def test_a_step_without_tries_left_is_closed_as_interrupted(make: Make) -> None:
     gate = Gate()
-    first = await make(gate.agent, checkpoint_interval=0.01)
+    first = await make(gate.agent, checkpoint_interval=0.01, lease_seconds=NO_RENEWAL)
     session = await first.session()
     await first.say(session, "go")
     await first.outlet.until(lambda: bool(first.outlet.deltas))
