@@ -27,6 +27,12 @@ def seed() -> str:
 
 
 @pytest.fixture
+def same_seed() -> str:
+    """`PARLEY_CHAOS_SEED`, or always the same one: where a failure is to be its commit's and not chance's."""
+    return os.environ.get("PARLEY_CHAOS_SEED", "1")
+
+
+@pytest.fixture
 def rounds() -> int:
     """`PARLEY_CHAOS_ROUNDS`: how often each kind of thing is killed."""
     return int(os.environ.get("PARLEY_CHAOS_ROUNDS", "50"))

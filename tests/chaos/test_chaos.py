@@ -39,5 +39,5 @@ async def test_killed_again_and_again(kind: Kind, rounds: int, seed: str, data_d
 @pytest.mark.usefixtures("long")
 @pytest.mark.feature("S06", "S16", "S17", "T02")
 @pytest.mark.parametrize(("kind", "dose"), [("server", 3), ("database", 2), ("tree", 1)])
-async def test_killed_now_and_then(kind: Kind, dose: int, seed: str, data_dir: Path, report: Report) -> None:
-    await _kill(kind, dose, seed, data_dir, report)
+async def test_killed_now_and_then(kind: Kind, dose: int, same_seed: str, data_dir: Path, report: Report) -> None:
+    await _kill(kind, dose, same_seed, data_dir, report)

@@ -91,9 +91,10 @@ class ServerProcess:
         assert process.stdout is not None
         assert process.stderr is not None
         address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        reading = asyncio.create_task(self._read_log(process.stderr))
         self._tasks = [
-            asyncio.create_task(self._listen(process.stdout, address)),
-            asyncio.create_task(self._read_log(process.stderr)),
+            reading,
+            asyncio.create_task(self._listen(process.stdout, address, reading)),
             asyncio.create_task(self._watch(process)),
         ]
         async with asyncio.timeout(PATIENCE):
@@ -212,12 +213,15 @@ class ServerProcess:
 
     # --- listening to it
 
-    async def _listen(self, stdout: asyncio.StreamReader, address: asyncio.Future[str]) -> None:
+    async def _listen(
+        self, stdout: asyncio.StreamReader, address: asyncio.Future[str], reading: asyncio.Task[None]
+    ) -> None:
         async for line in stdout:
             found = _ADDRESS.search(line.decode())
             if found and not address.done():
                 address.set_result(found[1])
         if not address.done():
+            await asyncio.wait({reading})  # the log says why, and may be read later than it was written
             address.set_exception(AssertionError("the server ended before it listened:\n" + "\n".join(self.log[-40:])))
 
     async def _read_log(self, stderr: asyncio.StreamReader) -> None:
