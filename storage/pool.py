@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final
 
 import asyncpg
-import asyncpg.pool
 
-from protocol._override import override
 from protocol.errors import ErrorCode, ParleyError
+from storage.connections import Connection, Connections
 from storage.gates import Gates
 from storage.queries import sql
 
@@ -31,8 +30,7 @@ _OUTAGES: Final = (
 _RETRY_AFTER: Final = 1.0
 #: How long the server may take to cancel a statement whose caller is gone, in seconds; then its connection is cut.
 _CANCEL_PATIENCE: Final = 1.0
-
-_Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+_CONNECT_TIMEOUT: Final = 10.0
 
 _SERVER_SETTINGS: Final = {
     "application_name": "parley",
@@ -48,14 +46,6 @@ _SERVER_SETTINGS: Final = {
     # A client that vanished must not hold a session's lock.
     "idle_in_transaction_session_timeout": "10s",
 }
-
-
-class _Connection(asyncpg.Connection):
-    """A connection that goes back to the pool without a round trip: nothing here leaves state behind on it."""
-
-    @override
-    def get_reset_query(self) -> str:
-        return ""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -78,10 +68,10 @@ class Database:
         self.gates = Gates(timeout)
         self._max_size = max_size
         self._timeout = timeout
-        self._pool: asyncpg.pool.Pool[asyncpg.Record] | None = None
+        self._pool: Connections | None = None
 
     @property
-    def pool(self) -> asyncpg.pool.Pool[asyncpg.Record]:
+    def pool(self) -> Connections:
         """The pool itself; UNAVAILABLE when the database is not open."""
         if self._pool is None:
             raise ParleyError(ErrorCode.UNAVAILABLE, "the database is not open", retry_after=_RETRY_AFTER)
@@ -92,19 +82,23 @@ class Database:
         if self._pool is not None:
             return
         arguments: dict[str, Any] = {"dsn": connect} if isinstance(connect, str) else dict(connect)
-        try:
-            self._pool = await asyncpg.create_pool(
-                min_size=1,
-                max_size=self._max_size,
-                connection_class=_Connection,
+
+        async def connect_once() -> Connection:
+            return await asyncpg.connect(
                 command_timeout=self._timeout,
-                timeout=min(self._timeout, 10),
-                max_inactive_connection_lifetime=300,
+                timeout=min(self._timeout, _CONNECT_TIMEOUT),
+                # They are few, and none of them grows old.
+                max_cached_statement_lifetime=0,
                 server_settings=_SERVER_SETTINGS,
                 **arguments,
             )
+
+        pool = Connections(connect_once, self._max_size)
+        try:
+            async with pool.acquire(self._timeout):
+                self._pool = pool
         except Exception as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
 
     async def close(self, timeout: float = 5) -> None:
         """Wait for running statements, at most `timeout` seconds, and disconnect. May be called again."""
@@ -114,19 +108,17 @@ class Database:
         try:
             async with asyncio.timeout(timeout):
                 await pool.close()
-        except Exception as error:
+        except TimeoutError:
             pool.terminate()
-            if not is_outage(error):
-                raise
 
     async def fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
         """Run the named statement; all its rows."""
-        async with self._borrowed() as connection:
+        async with _Loan(self, self._timeout) as connection:
             return await connection.fetch(sql(name), *arguments)
 
     async def fetchrow(self, name: str, *arguments: object) -> asyncpg.Record | None:
         """Run the named statement; its first row or None."""
-        async with self._borrowed() as connection:
+        async with _Loan(self, self._timeout) as connection:
             return await connection.fetchrow(sql(name), *arguments)
 
     async def execute(self, name: str, *arguments: object) -> None:
@@ -138,39 +130,62 @@ class Database:
 
         Each statement sees what was committed before it began, also while an earlier one waited for a lock.
         """
-        async with self._borrowed() as connection, connection.transaction():
+        async with _Loan(self, self._timeout) as connection, connection.transaction():
             return [await connection.fetchrow(sql(name), *arguments) for name, *arguments in statements]
 
     async def ping(self, timeout: float = 2) -> None:
         """One trip to the database; UNAVAILABLE when no connection or then no answer comes within `timeout` seconds."""
-        async with self._borrowed(timeout) as connection:
+        async with _Loan(self, timeout) as connection:
             await connection.fetchval("SELECT 1", timeout=timeout)
 
-    @asynccontextmanager
-    async def _borrowed(self, timeout: float | None = None) -> AsyncIterator[_Borrowed]:
-        try:
-            pool = self.pool
-            async with pool.acquire(timeout=timeout or self._timeout) as connection:
-                try:
-                    yield connection
-                except asyncio.CancelledError:
-                    # By itself the pool would wait for the cancellation of the statement as long as for a connection.
-                    with suppress(TimeoutError):
-                        await pool.release(connection, timeout=_CANCEL_PATIENCE)
-                    raise
-                except (asyncpg.InternalClientError, TimeoutError):
-                    # Nothing resets a connection on its way back, so one that is out of step must not go there. Nor
-                    # one whose statement took too long: a database that hangs does not answer its cancellation either,
-                    # for which the pool would wait as long again.
-                    connection.terminate()
-                    raise
-        except Exception as error:
-            raise self._translated(error) from error
-
-    def _translated(self, error: Exception) -> Exception:
+    def translated(self, error: Exception) -> Exception:
+        """What callers are told: an outage as UNAVAILABLE, anything else as it is."""
         if not is_outage(error):
             return error
         return ParleyError(ErrorCode.UNAVAILABLE, "the database is away; try again", retry_after=_RETRY_AFTER)
+
+
+class _Loan:
+    """A connection for one statement. Not a generator: this is passed by every statement of the server."""
+
+    __slots__ = ("_connection", "_database", "_pool", "_timeout")
+
+    def __init__(self, database: Database, timeout: float) -> None:
+        self._database = database
+        self._pool = database.pool
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Connection:
+        connection = self._pool.take()
+        if connection is None:
+            try:
+                connection = await self._pool.borrow(self._timeout)
+            except Exception as error:
+                raise self._database.translated(error) from error
+        self._connection = connection
+        return connection
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None:
+            self._pool.give_back(self._connection)
+            return
+        match exc:
+            case asyncpg.InternalClientError() | TimeoutError():
+                # Nothing resets a connection on its way back, so one that is out of step must not go there. Nor one
+                # whose statement took too long: a database that hangs does not answer its cancellation either.
+                self._pool.part_with(self._connection)
+            case asyncio.CancelledError():
+                self._pool.settle(self._connection, _CANCEL_PATIENCE)
+            case Exception():
+                self._pool.give_back(self._connection)
+            case _:
+                self._pool.part_with(self._connection)
+        if isinstance(exc, Exception):
+            told = self._database.translated(exc)
+            if told is not exc:
+                raise told from exc
 
 
 def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:

@@ -23,6 +23,8 @@ __all__ = ["CALLERS", "Rate", "Statements"]
 
 CALLERS: Final = 64
 OWNER: Final = "local"
+#: Seconds that a connection may be waited for.
+_PATIENCE: Final = 30.0
 _TEXT: Final = "What is the time?"
 _AGENT: Final = AgentDefinition(type="waiter", name="waiter")
 
@@ -89,8 +91,9 @@ class Statements:
             ready.append((session, plan.message_id, _TEXT, _now(), types, bodies))
 
         async def one(arguments: tuple[Any, ...]) -> None:
-            async with pool.acquire() as connection:
-                row = await connection.fetchrow(_SMALLEST, *arguments)
+            connection = pool.take() or await pool.borrow(_PATIENCE)
+            row = await connection.fetchrow(_SMALLEST, *arguments)
+            pool.give_back(connection)
             assert row is not None, "the session is there"
 
         return await _timed(ready, one)

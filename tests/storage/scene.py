@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-import asyncpg.pool
 
 from storage.commands import CommandHead, Commands, Reply, TurnPlan
+from storage.connections import Connection
 from storage.ids import new_id
 from storage.log import EventLog, NewEvent
 from storage.messages import Messages
@@ -248,13 +248,10 @@ class Scene:
         assert len(turns) == sum(row["role"] == "user" for row in messages)
 
 
-Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
-
 class Rival:
     """Another process at work: a transaction of the product's own statements that commits when the test says so."""
 
-    def __init__(self, connection: Borrowed) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
     async def until_waiting(self, count: int = 1) -> None:
@@ -288,9 +285,12 @@ class _OnePool:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    @asynccontextmanager
-    async def acquire(self, timeout: float = 0) -> AsyncIterator[Any]:
-        yield self._connection
+    def take(self) -> Any:
+        return self._connection
 
-    async def release(self, connection: Any, timeout: float = 0) -> None:
+    def give_back(self, connection: Any) -> None:
         """It stays where it is."""
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        yield self._connection

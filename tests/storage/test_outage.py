@@ -186,7 +186,8 @@ async def test_a_database_that_is_not_there_is_unavailable(tmp_path: Path) -> No
 
 
 async def test_a_closed_database_can_be_opened_again_and_closed_twice(cluster: Cluster, database: Database) -> None:
-    name = await database.pool.fetchval("SELECT current_database()")
+    async with database.pool.acquire() as connection:
+        name = await connection.fetchval("SELECT current_database()")
     await database.ping()
     await database.open("never looked at: it is open")
     await database.close()
