@@ -9,7 +9,7 @@ Everything else in the distribution may change between versions.
 from __future__ import annotations
 
 from protocol import events
-from protocol.client import Client, Server, connect, create_session
+from protocol.client import AgentFailed, Client, Server, SyncClient, connect, connect_sync, create_session
 from protocol.errors import ParleyError
 from server.agents.interface import Agent, AgentContext, AgentError, AgentYield, Reasoning, ToolCallDelta, agent
 from server.agents.tools import ToolError, tool
@@ -19,16 +19,19 @@ __all__ = [
     "Agent",
     "AgentContext",
     "AgentError",
+    "AgentFailed",
     "AgentYield",
     "Client",
     "ParleyError",
     "Reasoning",
     "Server",
+    "SyncClient",
     "ToolCallDelta",
     "ToolError",
     "__version__",
     "agent",
     "connect",
+    "connect_sync",
     "create_session",
     "events",
     "tool",

@@ -13,7 +13,7 @@ acknowledged, under the same id, which takes effect once. WebSocket comes first;
 POST do the same.
 """
 
-from protocol.client.answer import AgentFailed, Answer, Chunk
+from protocol.client.answer import AgentFailed, Answer, Chunk, GrowingAnswer
 from protocol.client.backoff import Backoff
 from protocol.client.feed import Events, Received
 from protocol.client.http import Token
@@ -21,6 +21,7 @@ from protocol.client.rest import Server, create_session
 from protocol.client.session import Client, connect
 from protocol.client.settings import Timings, Transport
 from protocol.client.status import State, Status
+from protocol.client.sync import SyncAnswer, SyncClient, connect_sync
 from protocol.client.views import (
     AgentInfo,
     AgentSpan,
@@ -42,6 +43,7 @@ __all__ = [
     "Client",
     "CreatedSession",
     "Events",
+    "GrowingAnswer",
     "Health",
     "HistoryMessage",
     "HistoryPage",
@@ -51,9 +53,12 @@ __all__ = [
     "SessionPage",
     "State",
     "Status",
+    "SyncAnswer",
+    "SyncClient",
     "Timings",
     "Token",
     "Transport",
     "connect",
+    "connect_sync",
     "create_session",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from msgspec import Struct
 from protocol.client.feed import Events, Received
 from protocol.commands import UserMessage
 from protocol.delta import MessageText, tail
+from protocol.errors import ErrorCode, ParleyError
 from protocol.events import (
     Ack,
     MessageCreated,
@@ -29,7 +30,7 @@ from protocol.events import (
 if TYPE_CHECKING:
     from protocol.client.session import Client
 
-__all__ = ["AgentFailed", "Answer", "Chunk", "Failure"]
+__all__ = ["AgentFailed", "Answer", "Chunk", "Failure", "GrowingAnswer"]
 
 #: Why there is no (whole) answer. `withdrawn`: somebody took the message back before its turn came. `lost`: the log
 #: went back in time, or was trimmed, and nobody can tell any more.
@@ -68,18 +69,9 @@ class Chunk(Struct, frozen=True):
 
 
 class Answer:
-    """What comes of a message; made by `ask`.
+    """What came of a message so far; its `str()` is its text."""
 
-    Nothing is sent before it is awaited or iterated over. Awaiting it gives itself, complete. Iterating gives chunks
-    until the turn is over; whoever leaves the loop may go on later, and does not stop the turn (`session.cancel()`
-    does). Reconnects and other people's turns in the session do not show.
-
-    It takes events as any other iteration does: those of before the question that nobody iterated over are passed over.
-
-    Raises AgentFailed when the turn ends otherwise than completed, and what iterating and sending raise.
-    """
-
-    def __init__(self, client: Client, command: UserMessage) -> None:
+    def __init__(self) -> None:
         #: The server's acknowledgement of the message.
         self.ack: Ack | None = None
         self.turn_id: UUID | None = None
@@ -88,15 +80,11 @@ class Answer:
         self.calls: list[ToolCall] = []
         #: The calls' results, by `call_id`.
         self.results: dict[str, ToolResultEvent] = {}
-        #: What the turn has cost, and whether it is over.
+        #: What the turn has cost, once it is over.
         self.usage: Usage | None = None
+        #: Whether there will be no more.
         self.done = False
-        self._client = client
-        self._command = command
-        self._events: Events | None = None
         self._writing: MessageText | None = None
-        self._error: TurnError | None = None
-        self._failed: AgentFailed | None = None
 
     @property
     def text(self) -> str:
@@ -109,10 +97,31 @@ class Answer:
     def __str__(self) -> str:
         return self.text
 
-    def __await__(self) -> Generator[Any, None, Self]:
+
+class GrowingAnswer(Answer):
+    """An answer that is waited for; made by `ask`.
+
+    Nothing is sent before it is awaited or iterated over. Awaiting it gives the complete answer. Iterating gives chunks
+    until the turn is over; whoever leaves the loop may go on later, and does not stop the turn (`cancel` does).
+    Reconnects and other people's turns in the session do not show.
+
+    It takes events as any other iteration does: those of before the question that nobody iterated over are passed over.
+
+    Raises AgentFailed when the turn ends otherwise than completed, and what iterating and sending raise.
+    """
+
+    def __init__(self, client: Client, command: UserMessage) -> None:
+        super().__init__()
+        self._client = client
+        self._command = command
+        self._events: Events | None = None
+        self._error: TurnError | None = None
+        self._failed: AgentFailed | None = None
+
+    def __await__(self) -> Generator[Any, None, Answer]:
         return self._finish().__await__()
 
-    async def _finish(self) -> Self:
+    async def _finish(self) -> Answer:
         async for _ in self:
             pass
         return self
@@ -139,6 +148,40 @@ class Answer:
         async for event in self._events:
             return event
         raise ConnectionError("the client was closed before the answer was complete")
+
+    async def cancel(self) -> None:
+        """Stop the turn, or take the message back where its turn has not begun. Nothing happens when it is over.
+
+        Raises what sending raises.
+        """
+        if self._events is None:
+            self._fail("withdrawn", "withdrawn", "the message was taken back before it was sent")
+        if self.done:
+            return
+        if self.ack is None:
+            # It may have arrived; the same id gets the same reply.
+            self.ack = await self._client.send(self._command)
+        if self.ack.status == "queued" and self.turn_id is None and await self._withdrawn(self.ack):
+            return
+        while self.turn_id is None and self.ack.turn_id is None and not self.done:
+            self._take(await self._next())
+        turn_id = self.turn_id or self.ack.turn_id
+        if turn_id is not None:
+            await self._harmless(self._client.cancel(turn_id))
+
+    async def _withdrawn(self, ack: Ack) -> bool:
+        return ack.message_id is not None and await self._harmless(self._client.withdraw(ack.message_id))
+
+    @staticmethod
+    async def _harmless(command: Awaitable[Ack]) -> bool:
+        """Whether the command took effect; it does not where what it is about is over."""
+        try:
+            await command
+        except ParleyError as error:
+            if error.code not in {ErrorCode.NO_ACTIVE_TURN, ErrorCode.NOT_FOUND, ErrorCode.ALREADY_RESOLVED}:
+                raise
+            return False
+        return True
 
     # --- events
 

@@ -10,7 +10,7 @@ from typing import Literal, Self
 from uuid import UUID
 
 from protocol.client import settings
-from protocol.client.answer import Answer
+from protocol.client.answer import GrowingAnswer
 from protocol.client.feed import Events, Feed
 from protocol.client.http import Http, Token, path_of
 from protocol.client.outbox import Outbox
@@ -165,7 +165,7 @@ class Client:
             raise RuntimeError("the client is not connected; use it in `async with`")
         return self._feed.listen()
 
-    def ask(self, content: str, *, agent_type: str | None = None, on_busy: OnBusy = "enqueue") -> Answer:
+    def ask(self, content: str, *, agent_type: str | None = None, on_busy: OnBusy = "enqueue") -> GrowingAnswer:
         """Say something and get the answer: whole, or as it grows.
 
             answer = await session.ask("what is in README.md?")
@@ -174,9 +174,9 @@ class Client:
             async for chunk in session.ask("count to 20"):
                 print(chunk.text, end="", flush=True)
 
-        Raises AgentFailed when the turn ends otherwise than completed. See `Answer`.
+        Raises AgentFailed when the turn ends otherwise than completed. See `GrowingAnswer`.
         """
-        return Answer(self, UserMessage(id=_new_id(), content=content, agent_type=agent_type, on_busy=on_busy))
+        return GrowingAnswer(self, UserMessage(id=_new_id(), content=content, agent_type=agent_type, on_busy=on_busy))
 
     # --- sending
 
