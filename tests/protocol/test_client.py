@@ -185,7 +185,7 @@ async def test_closing_ends_the_iteration(server: RunningServer) -> None:
 
 async def test_nobody_there_is_told(unused_tcp_port: int) -> None:
     with pytest.raises(ConnectionError, match="does not answer: nothing listens on port"):
-        async with connect(f"http://127.0.0.1:{unused_tcp_port}", "x", timings=Timings(opening=0.05)):
+        async with connect(f"http://127.0.0.1:{unused_tcp_port}", "x", timings=Timings(opening=2.0)):
             pass
 
 
@@ -299,8 +299,11 @@ async def test_silence_is_a_lost_connection() -> None:
         scripted([_connected(heartbeat_ms=20), event]) as (url, opened),
         connect(url, "x", transport="ndjson", after="e.6", timings=Timings(grace=0)) as client,
     ):
-        await until(client, "connected", 2)
-    assert opened[:2] == ["e.6", "e.7"]
+        # On a machine that stands still for 40 ms silence may come before the event, once or twice.
+        while "e.7" not in opened:
+            await until(client, "connected")
+    assert opened[0] == "e.6"
+    assert opened == sorted(opened)
 
 
 async def test_a_snapshot_moves_the_cursor() -> None:
