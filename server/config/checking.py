@@ -112,7 +112,8 @@ def _fault(message: str, values: dict[str, Any]) -> _Fault:
         wanted = f"expected {words(key.type)}, got " if key else "unexpected "
         return _Fault("value", path[:-1], path, wanted + match[1])
     if reason.startswith("Expected "):
-        return _Fault("value", path[:-1], path, reason[:1].lower() + reason[1:])
+        # A file cannot say null: what may be missing is left out.
+        return _Fault("value", path[:-1], path, reason[:1].lower() + reason[1:].replace(" | null`", "`"))
     if match := _NAMED.fullmatch(reason):
         return _Fault("rule", path, (*path, *match["key"].split(".")), match["reason"])
     return _Fault("rule", path, path, reason)

@@ -15,7 +15,7 @@ from msgspec import inspect as types
 from server.config.environment import ENVIRONMENT
 from server.config.near import closest
 from server.config.sections import Sections
-from server.config.sources import Place
+from server.config.sources import Place, dotted
 
 __all__ = ["Key", "Section", "documentation", "find_key", "meant", "sections", "words"]
 
@@ -80,8 +80,10 @@ def meant(place: Place) -> str | None:
     names = [name for section in sections() for name in (section.name, *(key.name for key in section.keys))]
     beside = {re.split(r"[.\[]", name.removeprefix(prefix))[0] for name in names if name.startswith(prefix)}
     if near := closest(leaf, beside - {"*"}):
-        return prefix + near
-    return next((name for name in names if name.rpartition(".")[2] == leaf), None)
+        return dotted((*place[:-1], near))
+    # The right key in the wrong section.
+    plain = (name for name in names if not re.search(r"[*\[]", name))
+    return next((name for name in plain if name.rpartition(".")[2] == leaf), None)
 
 
 @cache
@@ -89,7 +91,7 @@ def documentation(kind: type) -> dict[str, str]:
     """What the `#:` comments above the fields of a class say, by field; nothing where there is no source to read."""
     try:
         lines = inspect.getsource(kind).splitlines()
-    except OSError:
+    except (OSError, TypeError):
         return {}
     texts: dict[str, str] = {}
     said: list[str] = []

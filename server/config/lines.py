@@ -57,7 +57,8 @@ class _Reader:
                 self._at += 1
             elif token.text == "[":
                 table = self._header()
-                self._found.setdefault(table, token.line)
+                for length in range(1, len(table) + 1):
+                    self._found.setdefault(table[:length], token.line)
             else:
                 self._pair(table)
         return self._found

@@ -14,7 +14,6 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect as types
 
-from server.config.environment import ENVIRONMENT
 from server.config.keys import Key, Section, sections, words
 from server.config.shown import as_toml
 
@@ -36,7 +35,7 @@ def template() -> str:
 
 def fill(text: str) -> str:
     """The text with every `<!-- table: name -->` ... `<!-- end -->` filled; raises KeyError for an unknown name."""
-    made = {"configuration": _tables, "variables": _variables}
+    made = {"configuration": _tables}
     return _MARKED.sub(lambda match: f"{match[1]}{made[match['name']]()}{match[3]}", text)
 
 
@@ -104,11 +103,6 @@ def _default(key: Key) -> str:
         return ""
     text = as_toml(key.default)
     return f"`{text}`" if len(text) <= 40 else "a text"
-
-
-def _variables() -> str:
-    rows = "".join(f"| `{name}` | `{variable.key}` |\n" for name, variable in ENVIRONMENT.items())
-    return f"| variable | key |\n| --- | --- |\n{rows}"
 
 
 if __name__ == "__main__":
