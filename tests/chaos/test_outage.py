@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from storage.embedded.places import Places
 from tests.chaos.clients import TRANSPORTS, Follower
 from tests.chaos.scene import CONFIG, Stage, Trigger
 from tests.support.checker import Ledger, Record, View
-from tests.support.process import ServerProcess, serving
+from tests.support.process import ServerProcess, Watched, serving, tree
 
 #: Seconds; several servers one after the other. Less than what ends the run (`faulthandler_timeout`).
 pytestmark = pytest.mark.timeout(110)
@@ -149,6 +150,14 @@ async def replay(server: ServerProcess, session_id: str, transport: Any) -> dict
     ledger = Ledger(session_id)
     await Follower(server, View(ledger, f"replay-{transport}"), transport).once()
     return ledger.events
+
+
+async def test_a_suspended_database_does_not_hold_up_the_end(data_dir: Path) -> None:
+    async with serving(data_dir, CONFIG) as server:
+        with Watched(tree(server.postmaster())) as database:
+            database.kill(signal.SIGSTOP)
+            assert await server.stop() == 0
+            await database.gone()
 
 
 async def test_a_data_directory_has_one_server(data_dir: Path) -> None:
