@@ -130,7 +130,7 @@ async def test_tools_that_hang_in_threads_hold_up_no_other() -> None:
     @tool
     def hangs() -> str:
         """Wait for the test."""
-        release.wait(10)
+        release.wait(60)
         return "released"
 
     @tool(timeout=5)
@@ -153,10 +153,12 @@ async def test_there_is_a_last_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     @tool
     def hangs() -> str:
         """Wait for the test."""
-        release.wait(10)
+        release.wait(60)
         return "released"
 
     monkeypatch.setattr(threads, "MAX_THREADS", 1)
+    # Not those that other tests have left behind.
+    monkeypatch.setattr(threads, "_threads", threads._Threads())
     hanging = asyncio.create_task(hangs.call("{}", tool_context()))
     await asyncio.sleep(0)
     assert await refused(hangs) == "hangs cannot run now: too many tools are running"
