@@ -1,8 +1,12 @@
-"""The commands of clients as statements: one transaction and one round trip each (`sql/queries/commands.sql`)."""
+"""The commands of clients as statements: one transaction each, and one round trip (`sql/queries/commands.sql`).
+
+Of a user message there are three: two for a new one in a session that is as its sender believes, which have nothing to
+decide, and one for everything else, which decides it all under the session's lock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, NoReturn
 from uuid import UUID
@@ -32,7 +36,7 @@ class CommandHead(Struct, frozen=True, kw_only=True):
 
 
 class TurnPlan(Struct, frozen=True, kw_only=True):
-    """How a user message becomes a turn: ids made beforehand, and the events of both outcomes, encoded beforehand.
+    """How a user message becomes a turn: ids made beforehand, and what encodes the events of either outcome.
 
     `agent_is_default`: the agent was taken from the session, and must still be the session's when the turn begins.
     """
@@ -45,8 +49,8 @@ class TurnPlan(Struct, frozen=True, kw_only=True):
     turn_id: UUID
     answer_id: UUID
     worker_id: UUID
-    when_idle: Sequence[NewEvent]
-    when_busy: Sequence[NewEvent]
+    when_idle: Callable[[], Sequence[NewEvent]]
+    when_busy: Callable[[], NewEvent]
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -89,9 +93,18 @@ class Commands:
         self._database = database
 
     async def user_message(
-        self, head: CommandHead, plan: TurnPlan, *, reject_when_busy: bool, most_waiting: int
+        self, head: CommandHead, plan: TurnPlan, *, seems_busy: bool, reject_when_busy: bool, most_waiting: int
     ) -> Reply:
-        """Start a turn, or let the message wait. Raises StaleError when the session has another agent by now."""
+        """Start a turn, or let the message wait. Raises StaleError when the session has another agent by now.
+
+        `seems_busy` is the caller's guess: where it is right, the statement has nothing to decide and costs half as
+        much; where it is wrong there is another trip, as for a repeat or a refusal.
+        """
+        if head.n is None and not (seems_busy and reject_when_busy):
+            reply = await (self._queued(head, plan, most_waiting) if seems_busy else self._begun(head, plan))
+            if reply is not None:
+                return reply
+        when_idle, when_busy = plan.when_idle(), [plan.when_busy()]
         row = await self._run(
             "user_message",
             head,
@@ -105,10 +118,10 @@ class Commands:
             reject_when_busy,
             most_waiting,
             plan.title,
-            *_columns(plan.when_idle),
-            *_columns(plan.when_busy),
+            *_columns(when_idle),
+            *_columns(when_busy),
         )
-        return await self._reply(head, row, plan.when_idle if row["turn_id"] is not None else plan.when_busy)
+        return await self._reply(head, row, when_idle if row["turn_id"] is not None else when_busy)
 
     async def cancel(self, head: CommandHead, turn_id: UUID, events: Sequence[NewEvent]) -> Reply:
         """Ask the turn to stop. Raises StaleError when another one is running."""
@@ -125,6 +138,60 @@ class Commands:
     async def reorder_queue(self, head: CommandHead, order: Sequence[UUID], events: Sequence[NewEvent]) -> Reply:
         """Put the waiting messages into another order."""
         return await self._reply(head, await self._run("reorder_queue", head, *_columns(events), list(order)), events)
+
+    async def _begun(self, head: CommandHead, plan: TurnPlan) -> Reply | None:
+        """Start a turn if the session is idle and the command new; None when anything is otherwise."""
+        events = plan.when_idle()
+        row = await self._new(
+            "user_message_idle",
+            head,
+            plan.message_id,
+            plan.content,
+            plan.agent_type,
+            plan.agent_is_default,
+            plan.turn_id,
+            plan.answer_id,
+            plan.worker_id,
+            plan.title,
+            *_columns(events),
+        )
+        return None if row is None else _accepted(head, row, plan, events, status="accepted")
+
+    async def _queued(self, head: CommandHead, plan: TurnPlan, most_waiting: int) -> Reply | None:
+        """Let the message wait if the session is busy and the command new; None when anything is otherwise."""
+        event = plan.when_busy()
+        row = await self._new(
+            "user_message_busy",
+            head,
+            plan.message_id,
+            plan.content,
+            None if plan.agent_is_default else plan.agent_type,
+            plan.title,
+            most_waiting,
+            event.event_type,
+            event.body,
+        )
+        return None if row is None else _accepted(head, row, plan, (event,), status="queued")
+
+    async def _new(self, name: str, head: CommandHead, *arguments: Any) -> asyncpg.Record | None:
+        """Run a statement that does nothing but for a command that is new."""
+        try:
+            return await self._database.fetchrow(
+                name,
+                head.session_id,
+                head.owner,
+                head.client_id,
+                head.command_id,
+                head.body_hash,
+                head.user_id,
+                head.now,
+                *arguments,
+            )
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name != "commands_take_effect_once":
+                raise
+            # Another process stored it while this one waited for the session.
+            return None
 
     async def _run(self, name: str, head: CommandHead, *arguments: Any) -> asyncpg.Record:
         row = await self._database.fetchrow(
@@ -178,6 +245,19 @@ class Commands:
         code, message, path = _REFUSALS[row["refusal"]]
         retry_after = 1.0 if code is ErrorCode.QUEUE_FULL else None
         raise ParleyError(code, message, path=path, retry_after=retry_after, id=head.command_id)
+
+
+def _accepted(
+    head: CommandHead, row: asyncpg.Record, plan: TurnPlan, events: Sequence[NewEvent], *, status: str
+) -> Reply:
+    seq = row["seq"]
+    return Reply(
+        status=status,
+        seq=seq + 1,
+        message_id=plan.message_id,
+        turn_id=plan.turn_id if status == "accepted" else None,
+        commit=committed(head.session_id, row["epoch"], seq, head.now, events),
+    )
 
 
 def _repeated(head: CommandHead, row: asyncpg.Record) -> Reply:

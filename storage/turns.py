@@ -21,7 +21,7 @@ class LostClaimError(Exception):
 
 
 class Claim(Struct, kw_only=True):
-    """A step that a worker holds. `attempt` fences its writes; `revision` counts them."""
+    """A step that a worker holds. `attempt` fences its writes; `revision` counts them, and the claims, of the turn."""
 
     session_id: UUID
     turn_id: UUID
@@ -46,7 +46,6 @@ class Claim(Struct, kw_only=True):
         self.message_id = message_id
         self.state = "running"
         self.attempt = 1
-        self.revision = 0
         self.content = self.reasoning = ""
 
 
@@ -162,9 +161,14 @@ class Turns:
         return Advanced(commit, row["cancel_requested"], row["queued"])
 
     async def _written_before(self, claim: Claim) -> Advanced:
-        row = await self._database.fetchrow("step_now", claim.turn_id, claim.step)
-        mine = row is not None and (row["worker_id"], row["attempt"]) == (claim.worker_id, claim.attempt)
-        if row is None or not mine or row["revision"] != claim.revision + 1:
+        row = await self._database.fetchrow("turn_now", claim.turn_id)
+        # Who claims the step raises the revision as well, but begins no step; so what comes right after this claim's
+        # revision is its own write, or has another attempt of the same step.
+        if (
+            row is None
+            or (row["worker_id"], row["revision"]) != (claim.worker_id, claim.revision + 1)
+            or (row["step"], row["attempt"]) not in {(claim.step, claim.attempt), (claim.step + 1, 1)}
+        ):
             raise LostClaimError(f"step {claim.step} of turn {claim.turn_id}, attempt {claim.attempt}")
         claim.revision += 1
         return Advanced(None, row["cancel_requested"], row["queued"])

@@ -18,6 +18,7 @@ from server.turns import records
 from server.turns.engine import Engine
 from storage.commands import CommandHead, Commands, Reply, StaleError, TurnPlan
 from storage.ids import new_id
+from storage.log import NewEvent
 from storage.pool import Database
 from storage.sessions import Session
 
@@ -48,6 +49,8 @@ class TurnService:
         self._engine = engine
         # The acting agents of the sessions last heard of: right most of the time, and checked by every statement.
         self._agents: OrderedDict[UUID, str] = OrderedDict()
+        # Sessions whose turn another process seemed to run when they were last heard of.
+        self._busy_elsewhere: OrderedDict[UUID, None] = OrderedDict()
 
     async def start(self) -> None:
         """Begin to run turns, those first that a former process left."""
@@ -92,10 +95,12 @@ class TurnService:
             reply = await self._commands.user_message(
                 head,
                 plan,
+                seems_busy=self._seems_busy(session.session_id),
                 reject_when_busy=command.on_busy == "reject",
                 most_waiting=self._engine.settings.queue_limit,
             )
             self._show(session, reply)
+            self._note_busy(session.session_id, reply)
         finally:
             self._engine.unexpect(plan.turn_id)
         if not direct:
@@ -111,9 +116,13 @@ class TurnService:
         content = text_of(command.content)
         message_id, turn_id = new_id(), new_id()
         direct = command.agent_type is not None
-        message = records.user_message(
-            message_id, content, head.now, turn_id, command_id=command.id, client_id=origin.client_id
-        )
+
+        def when_idle() -> list[NewEvent]:
+            message = records.user_message(
+                message_id, content, head.now, turn_id, command_id=command.id, client_id=origin.client_id
+            )
+            return [message, *records.turn_begins(turn_id, message_id, agent, direct=direct)]
+
         return TurnPlan(
             message_id=message_id,
             content=content,
@@ -123,8 +132,8 @@ class TurnService:
             turn_id=turn_id,
             answer_id=new_id(),
             worker_id=self._engine.worker_id,
-            when_idle=[message, *records.turn_begins(turn_id, message_id, agent, direct=direct)],
-            when_busy=[records.message_queued(message_id, content, command, origin.client_id)],
+            when_idle=when_idle,
+            when_busy=lambda: records.message_queued(message_id, content, command, origin.client_id),
         )
 
     async def _cancel(self, session: Session, command: Cancel, origin: Origin) -> Reply:
@@ -222,6 +231,21 @@ class TurnService:
 
     def _acting_agent(self, session: Session) -> str:
         return self._agents.get(session.session_id, session.current_agent)
+
+    def _seems_busy(self, session_id: UUID) -> bool:
+        """Whether a turn runs in the session, as far as this process knows: a guess, which the statement checks."""
+        return self._engine.active_turn(session_id) is not None or session_id in self._busy_elsewhere
+
+    def _note_busy(self, session_id: UUID, reply: Reply) -> None:
+        if reply.commit is None:
+            # A repeat says how it was then.
+            return
+        if reply.status == "queued" and self._engine.active_turn(session_id) is None:
+            self._busy_elsewhere[session_id] = None
+            if len(self._busy_elsewhere) > _REMEMBERED_SESSIONS:
+                self._busy_elsewhere.popitem(last=False)
+        else:
+            self._busy_elsewhere.pop(session_id, None)
 
     def _remember(self, session: Session, agent_type: str) -> None:
         self._agents[session.session_id] = agent_type

@@ -70,12 +70,14 @@ class Statements:
             )
         return made
 
-    async def full(self, sessions: Iterable[UUID]) -> Rate:
-        """A user message in each of the sessions."""
+    async def full(self, sessions: Iterable[UUID], *, busy: bool = False) -> Rate:
+        """A user message in each of the sessions; `busy`: a turn runs in them, as the server that runs it knows."""
         ready = [(_head(session), _plan()) for session in sessions]
 
         async def one(item: tuple[CommandHead, TurnPlan]) -> None:
-            reply = await self._commands.user_message(*item, reject_when_busy=False, most_waiting=1 << 30)
+            reply = await self._commands.user_message(
+                *item, seems_busy=busy, reject_when_busy=False, most_waiting=1 << 30
+            )
             assert reply.commit is not None, "each command is a new one"
 
         return await _timed(ready, one)
@@ -86,8 +88,8 @@ class Statements:
         ready = []
         for session in sessions:
             plan = _plan()
-            types = [event.event_type for event in plan.when_idle]
-            bodies = [event.body for event in plan.when_idle]
+            types = [event.event_type for event in plan.when_idle()]
+            bodies = [event.body for event in plan.when_idle()]
             ready.append((session, plan.message_id, _TEXT, _now(), types, bodies))
 
         async def one(arguments: tuple[Any, ...]) -> None:
@@ -140,6 +142,8 @@ def _plan() -> TurnPlan:
     command = UserMessage(id=new_id().hex, content=_TEXT)
     message_id, turn_id = new_id(), new_id()
     message = records.user_message(message_id, _TEXT, _now(), turn_id, command_id=command.id, client_id=None)
+    when_idle = [message, *records.turn_begins(turn_id, message_id, _AGENT, direct=False)]
+    when_busy = records.message_queued(message_id, _TEXT, command, None)
     return TurnPlan(
         message_id=message_id,
         content=_TEXT,
@@ -149,6 +153,6 @@ def _plan() -> TurnPlan:
         turn_id=turn_id,
         answer_id=new_id(),
         worker_id=new_id(),
-        when_idle=[message, *records.turn_begins(turn_id, message_id, _AGENT, direct=False)],
-        when_busy=[records.message_queued(message_id, _TEXT, command, None)],
+        when_idle=lambda: when_idle,
+        when_busy=lambda: when_busy,
     )

@@ -47,7 +47,7 @@ async def test_socket_to_ack(bench_url: str, bench_database: Database, report: R
     statements = Statements(bench_database)
 
     async def alone(messages: int = _MESSAGES) -> Rate:
-        return await statements.full(await statements.sessions(CALLERS, busy=True) * (messages // CALLERS))
+        return await statements.full(await statements.sessions(CALLERS, busy=True) * (messages // CALLERS), busy=True)
 
     # Not pinned: PostgreSQL needs its share of both cores, here as in the statement's own run.
     async with servers(bench_url, pinned=False, bare=False) as (product, _), Child("load") as load:

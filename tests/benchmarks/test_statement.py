@@ -18,21 +18,21 @@ _PROMISE = 0.6
 
 @pytest.mark.parametrize("case", ["idle", "queued"])
 async def test_the_statement(case: str, bench_database: Database, report: Report) -> None:
-    statements = Statements(bench_database)
+    statements, busy = Statements(bench_database), case == "queued"
 
     async def sessions() -> list[UUID]:
-        if case == "idle":  # each message begins the first turn of a new session
+        if not busy:  # each message begins the first turn of a new session
             return await statements.sessions(_MESSAGES)
         return await statements.sessions(CALLERS, busy=True) * (_MESSAGES // CALLERS)
 
     full: list[Rate] = []
     smallest: list[Rate] = []
     # Connections are made, statements prepared and pages filled before anything counts.
-    await statements.full((await sessions())[: _MESSAGES // 4])
+    await statements.full((await sessions())[: _MESSAGES // 4], busy=busy)
     await statements.smallest((await sessions())[: _MESSAGES // 4])
     for _ in range(REPEATS):
         smallest.append(await statements.smallest(await sessions()))
-        full.append(await statements.full(await sessions()))
+        full.append(await statements.full(await sessions(), busy=busy))
     report.add(
         Figure(
             name=f"user_message, {case}: rate over that of the smallest statement",

@@ -23,7 +23,6 @@ TABLES: Final = [
     "messages",
     "queue",
     "turns",
-    "steps",
     "tool_calls",
     "workers",
 ]

@@ -88,8 +88,8 @@ class Scene:
             turn_id=new_id(),
             answer_id=new_id(),
             worker_id=self.worker,
-            when_idle=[event("message_created", text), event("task_started", text)],
-            when_busy=[event("queue_changed", text)],
+            when_idle=lambda: [event("message_created", text), event("task_started", text)],
+            when_busy=lambda: event("queue_changed", text),
         )
 
     async def say(
@@ -99,14 +99,16 @@ class Scene:
         text: str = "hello",
         *,
         plan: TurnPlan | None = None,
+        busy: bool = False,
         reject: bool = False,
         most: int = 100,
         **head: Any,
     ) -> Reply:
-        """A user message; its body is its text."""
+        """A user message; its body is its text. `busy` is what its sender believes of the session."""
         return await self.commands.user_message(
             self.head(session, command_id, text, **head),
             plan or self.plan(text),
+            seems_busy=busy,
             reject_when_busy=reject,
             most_waiting=most,
         )
@@ -222,9 +224,9 @@ class Scene:
             return await self.rows(f"SELECT * FROM {table} WHERE session_id = $1", key)
 
         events, messages, waiting = await of("events"), await of("messages"), await of("queue")
-        turns, steps, stored = await of("turns"), await of("steps"), await of("commands")
+        turns, stored = await of("turns"), await of("commands")
         if session["deleted_at"] is not None:
-            assert (events, messages, waiting, turns, steps, stored) == ([], [], [], [], [], [])
+            assert (events, messages, waiting, turns, stored) == ([], [], [], [], [])
             return
         # Numbered from 1 without a gap, each message announced by the event of its number.
         assert sorted(row["seq"] for row in events) == list(range(1, session["seq"] + 1))
@@ -240,10 +242,16 @@ class Scene:
         said = {row["message_id"] for row in stored if row["message_id"] is not None}
         assert {row["message_id"] for row in messages if row["role"] == "user"} <= said
         assert len(said - known) <= removed
-        # One turn at most is under way, and has the one step that is not done.
+        # One turn at most is under way, and has a step that is not done.
         open_turns = [row["turn_id"] for row in turns if row["finished_at"] is None]
         assert open_turns == ([session["active_turn"]] if session["active_turn"] is not None else [])
-        assert [row["turn_id"] for row in steps if row["state"] != "done"] == open_turns
+        assert [row["turn_id"] for row in turns if row["step_state"] != "done"] == open_turns
+        assert [row["turn_id"] for row in turns if row["state"] == "running"] == open_turns
+        assert {row["step_state"] for row in turns} <= {"running", "tools", "done"}
+        assert {row["state"] for row in turns} <= {"running", "completed", "cancelled", "failed", "interrupted"}
+        assert {row["role"] for row in messages} <= {"user", "assistant", "tool", "system"}
+        # By their messages a deleted session's turns are found.
+        assert {row["turn_id"] for row in turns} <= {row["turn_id"] for row in messages if row["role"] == "user"}
         assert {row["user_message_id"] for row in turns} <= {row["message_id"] for row in messages}
         assert len(turns) == sum(row["role"] == "user" for row in messages)
 

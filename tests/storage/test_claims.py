@@ -38,7 +38,7 @@ async def test_a_gone_workers_step_is_taken_over_as_it_stood(any_scene: Scene, e
     heir = new_id()
     (taken,) = await any_scene.turns.claim(heir, [], 10)
     assert (taken.turn_id, taken.step, taken.message_id) == (claim.turn_id, 1, claim.message_id)
-    assert (taken.worker_id, taken.attempt, taken.revision, taken.state) == (heir, 2, 1, "running")
+    assert (taken.worker_id, taken.attempt, taken.revision, taken.state) == (heir, 2, 2, "running")
     assert (taken.content, taken.reasoning) == ("half a sen", "thinking")
     assert (taken.cancel_requested, taken.prompt_tokens, taken.agent_type) == (True, 3, "universal")
     assert (taken.session_id, taken.user_message_id) == (session.session_id, claim.user_message_id)

@@ -23,11 +23,12 @@ def told(reply: Reply) -> tuple[object, ...]:
     return (reply.status, reply.seq, reply.message_id, reply.turn_id)
 
 
-async def test_a_message_starts_a_turn_or_waits(any_scene: Scene) -> None:
+@pytest.mark.parametrize("right", [True, False], ids=["right_guess", "wrong_guess"])
+async def test_a_message_starts_a_turn_or_waits(any_scene: Scene, right: bool) -> None:
     session = await any_scene.session()
     plan = any_scene.plan("first words")
-    first = await any_scene.say(session, "a", "first words", plan=plan)
-    second = await any_scene.say(session, "b", "second")
+    first = await any_scene.say(session, "a", "first words", plan=plan, busy=not right)
+    second = await any_scene.say(session, "b", "second", busy=right)
     assert told(first) == ("accepted", 1, plan.message_id, plan.turn_id)
     assert (second.status, second.seq, second.turn_id) == ("queued", 3, None)
     assert first.commit is not None
@@ -48,11 +49,12 @@ async def test_a_message_starts_a_turn_or_waits(any_scene: Scene) -> None:
     await any_scene.audit()
 
 
-async def test_a_message_to_a_chosen_agent_asks_the_session_for_none(any_scene: Scene) -> None:
+@pytest.mark.parametrize("right", [True, False], ids=["right_guess", "wrong_guess"])
+async def test_a_message_to_a_chosen_agent_asks_the_session_for_none(any_scene: Scene, right: bool) -> None:
     session = await any_scene.session()
-    await any_scene.say(session, "a", plan=any_scene.plan("hello", agent="coder", direct=True))
-    await any_scene.say(session, "b", plan=any_scene.plan("hello", agent="debug", direct=True))
-    await any_scene.say(session, "c", plan=any_scene.plan("hello"))
+    await any_scene.say(session, "a", plan=any_scene.plan("hello", agent="coder", direct=True), busy=not right)
+    await any_scene.say(session, "b", plan=any_scene.plan("hello", agent="debug", direct=True), busy=right)
+    await any_scene.say(session, "c", plan=any_scene.plan("hello"), busy=right)
     agents = await any_scene.rows("SELECT agent_type FROM queue ORDER BY position")
     assert await any_scene.value("SELECT agent_type FROM turns") == "coder"
     assert [row[0] for row in agents] == ["debug", None]

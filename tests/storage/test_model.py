@@ -23,7 +23,7 @@ IDS = st.sampled_from([f"id{number}" for number in range(8)])
 BODIES = st.sampled_from(["one body", "another body"])
 NUMBERS = st.sampled_from([None, None, 1, 2, 3, 4])
 STEPS = st.one_of(
-    st.tuples(st.just("say"), IDS, BODIES, NUMBERS, st.booleans()),
+    st.tuples(st.just("say"), IDS, BODIES, NUMBERS, st.booleans(), st.booleans()),
     st.tuples(st.just("cancel"), IDS, NUMBERS),
     st.tuples(st.just("switch"), IDS, st.sampled_from([AGENT, "coder"]), NUMBERS),
     st.tuples(st.just("remove"), IDS, st.integers(0, 3), NUMBERS),
@@ -102,7 +102,7 @@ class Play:
             assert told(reply) == model.stored[command_id][1]
         return effect
 
-    async def say(self, command_id: str, text: str, n: int | None, reject: bool) -> None:
+    async def say(self, command_id: str, text: str, n: int | None, reject: bool, busy: bool) -> None:
         model = self.model
         idle = model.active is None and not model.queue
         refusal = None
@@ -115,7 +115,7 @@ class Play:
         async def work() -> Reply:
             plans.append(self.scene.plan(text, agent=model.agent))
             return await self.scene.say(
-                self.session, command_id, text, plan=plans[-1], reject=reject, most=MOST_WAITING, n=n
+                self.session, command_id, text, plan=plans[-1], busy=busy, reject=reject, most=MOST_WAITING, n=n
             )
 
         if await self.command(text, n, refusal, work, command_id):

@@ -83,17 +83,20 @@ async def test_idle_connections_that_were_cut_are_replaced(any_opener: Open) -> 
 
 
 @pytest.mark.feature("S06")
-async def test_a_command_that_was_done_though_its_answer_was_lost_is_answered_when_repeated(cluster: Cluster) -> None:
+@pytest.mark.parametrize("n", [None, 1], ids=["plain", "numbered"])
+async def test_a_command_that_was_done_though_its_answer_was_lost_is_answered_when_repeated(
+    cluster: Cluster, n: int | None
+) -> None:
     async with wire_to(cluster) as wire:
         scene = Scene(await wire.open(max_size=2))
         session = await scene.session()
-        await scene.say(await scene.session(), "prepares the statement")
+        await scene.say(await scene.session(), "prepares the statement", n=n)
         plan = scene.plan("hello")
         wire.lose_next_answer()
         with pytest.raises(ParleyError) as lost:
-            await scene.say(session, "once", "hello", plan=plan, n=1)
+            await scene.say(session, "once", "hello", plan=plan, n=n)
         assert (lost.value.code, lost.value.retry_after) == (ErrorCode.UNAVAILABLE, 1.0)
-        reply = await scene.say(session, "once", "hello", n=1)
+        reply = await scene.say(session, "once", "hello", n=n)
         assert (reply.status, reply.seq, reply.turn_id, reply.commit) == ("accepted", 1, plan.turn_id, None)
         assert await scene.value("SELECT count(*) FROM turns WHERE session_id = $1", session.session_id) == 1
         # Nobody runs that turn: its worker does not know of it, and finds it.

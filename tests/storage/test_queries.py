@@ -110,7 +110,7 @@ def _read_whole(node: dict[str, Any]) -> Iterator[str]:
     """The tables that a plan reads from end to end, be it by way of an index."""
     table, index = node.get("Relation Name"), node.get("Index Name")
     if table is not None and "Scan" in node["Node Type"] and table != "workers":
-        narrowed = "Index Cond" in node or node["Node Type"] == "Bitmap Heap Scan" or index == "steps_not_done"
+        narrowed = "Index Cond" in node or node["Node Type"] == "Bitmap Heap Scan" or index == "turns_under_way"
         if not narrowed:
             yield f"{node['Node Type']} {index or ''} on {table}"
     for child in node.get("Plans", []):
@@ -127,12 +127,10 @@ SELECT gen_random_uuid(), session_id, g, 'user', 'hello', now() FROM sessions, g
 INSERT INTO commands SELECT session_id, 'c' || g, '', g, 'accepted', NULL, NULL, NULL, 'u', now()
   FROM sessions, generate_series(1, 2) g;
 INSERT INTO command_numbers SELECT session_id, 'c', 1 FROM sessions;
-INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, state, created_at)
-SELECT gen_random_uuid(), session_id, gen_random_uuid(), 'coder', 'completed', now() FROM sessions;
-INSERT INTO steps (turn_id, step, session_id, message_id, state, worker_id, created_at)
-SELECT turn_id, 1, session_id, gen_random_uuid(), CASE WHEN random() < 0.01 THEN 'running' ELSE 'done' END,
-       turn_id, now()
-  FROM turns;
+INSERT INTO turns (turn_id, session_id, user_message_id, message_id, worker_id, agent_type, created_at, finished_at)
+SELECT gen_random_uuid(), session_id, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'coder', now(),
+       CASE WHEN random() < 0.99 THEN now() END
+  FROM sessions;
 INSERT INTO tool_calls (call_id, session_id, turn_id, step, ordinal, name, arguments, executor, state, created_at)
 SELECT gen_random_uuid(), session_id, turn_id, 1, 1, 't', '{}', 'server', 'done', now() FROM turns;
 INSERT INTO queue SELECT session_id, gen_random_uuid(), g, 'hi', NULL, 'c', NULL, 'u', now()

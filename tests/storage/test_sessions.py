@@ -142,7 +142,7 @@ async def test_a_deleted_session_leaves_a_tombstone_and_nothing_else(scene: Scen
         await scene.session(alias="mine")
     assert refused.value.code is ErrorCode.CONFLICT
     await scene.audit()
-    tables = ("commands", "command_numbers", "queue", "turns", "steps", "tool_calls", "messages", "events")
+    tables = ("commands", "command_numbers", "queue", "turns", "tool_calls", "messages", "events")
     for table in tables:
         count = f"SELECT count(*) FROM {table} WHERE session_id = $1"
         assert await scene.value(count, session.session_id) == 0

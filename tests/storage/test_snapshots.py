@@ -43,11 +43,35 @@ async def test_a_repeat_that_waited_for_the_first_delivery_is_told_the_same(any_
     await any_scene.audit()
 
 
-async def test_a_command_that_waited_goes_on_from_the_new_head(any_scene: Scene) -> None:
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+async def test_a_repeat_that_waited_finds_all_as_its_sender_believes(any_scene: Scene, busy: bool) -> None:
+    """Only the command itself says that it was here: the session is again what the statement was made for."""
+    session = await any_scene.session()
+    running = await any_scene.begun(session, "before")
+    if not busy:
+        await any_scene.end(running)
+    async with rival_scene(any_scene.database) as (elsewhere, rival):
+        plan = elsewhere.plan("hello")
+        first = await elsewhere.say(session, "once", "hello", busy=busy, plan=plan)
+        if not busy:
+            await elsewhere.end(elsewhere.claim(session, plan))
+        repeat = await waiting(rival, any_scene.say(session, "once", "hello", busy=busy))
+        conflict = asyncio.create_task(any_scene.say(session, "once", "something else", busy=busy))
+        await rival.until_waiting(2)
+    told = await repeat
+    assert (told.status, told.seq, told.turn_id, told.commit) == (first.status, first.seq, first.turn_id, None)
+    with pytest.raises(ParleyError) as refused:
+        await conflict
+    assert refused.value.code is ErrorCode.CONFLICT
+    await any_scene.audit()
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+async def test_a_command_that_waited_goes_on_from_the_new_head(any_scene: Scene, busy: bool) -> None:
     session = await any_scene.session()
     async with rival_scene(any_scene.database) as (elsewhere, rival):
         first = await elsewhere.say(session, "first")
-        second = await waiting(rival, any_scene.say(session, "second"))
+        second = await waiting(rival, any_scene.say(session, "second", busy=busy))
     assert ((await second).status, (await second).seq) == ("queued", first.seq + 2)
     await any_scene.audit()
 
@@ -188,11 +212,9 @@ async def test_claimers_at_once_never_claim_a_step_twice(any_opener: Open) -> No
     """Not by steps: what a claimer found may have been claimed, committed and unlocked before it asks for the lock."""
     scene, claimers = await any_opener(), [await any_opener(max_size=1) for _ in range(8)]
     await scene.rows(
-        """WITH t AS (INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, state, created_at)
-                      SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'coder', 'running', now()
-                        FROM generate_series(1, 2000) RETURNING *)
-           INSERT INTO steps (turn_id, step, session_id, message_id, state, worker_id, created_at)
-           SELECT turn_id, 1, session_id, user_message_id, 'running', $1, created_at FROM t""",
+        """INSERT INTO turns (turn_id, session_id, user_message_id, message_id, agent_type, worker_id, created_at)
+           SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'coder', $1, now()
+             FROM generate_series(1, 2000)""",
         scene.worker,
     )
     await asyncio.gather(*(claimer.alive(claimer.worker) for claimer in claimers))

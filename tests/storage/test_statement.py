@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import NamedTuple
 from uuid import UUID
@@ -41,6 +42,7 @@ class Crowd:
     def __init__(self, scene: Scene, *, gated: bool) -> None:
         self.scene = scene
         self.gated = gated
+        self.guesses = random.Random(0)
         self.outcomes: dict[tuple[UUID, str], list[tuple[str, Reply | ParleyError]]] = defaultdict(list)
         self.committed: list[Committed] = []
 
@@ -60,7 +62,14 @@ class Crowd:
         outcome: Reply | ParleyError
         try:
             async with self._gate(session):
-                outcome = await self.scene.say(session, delivery.command_id, delivery.body, plan=plan, most=10_000)
+                outcome = await self.scene.say(
+                    session,
+                    delivery.command_id,
+                    delivery.body,
+                    plan=plan,
+                    busy=self.guesses.random() < 0.5,
+                    most=10_000,
+                )
         except ParleyError as error:
             outcome = error
         self.outcomes[session.session_id, delivery.command_id].append((delivery.body, outcome))
@@ -130,11 +139,12 @@ async def test_a_command_is_one_round_trip(cluster: Cluster) -> None:
     async with wire_to(cluster) as wire:
         scene = Scene(await wire.open(max_size=1))
         session = await scene.session()
+        idle = [await scene.session() for _ in range(5)]
+        # Each statement is prepared once, here.
         claim = await scene.begun(session)
         turn_id = claim.turn_id
-        waiting = await scene.say(session, "waits")
+        waiting = await scene.say(session, "waits", busy=True)
         assert waiting.message_id is not None
-        # Each statement is prepared once, here.
         await scene.cancel(session, "cancel", turn_id)
         await scene.switch(session, "switch", (AGENT, "coder"))
         await scene.reorder(session, "reorder", [waiting.message_id])
@@ -143,17 +153,44 @@ async def test_a_command_is_one_round_trip(cluster: Cluster) -> None:
 
         before = wire.trips
         for number in range(5):
-            added = await scene.say(session, f"new-{number}")
+            await scene.begun(idle[number])
+            added = await scene.say(session, f"new-{number}", busy=True)
             assert added.message_id is not None
             await scene.cancel(session, f"cancel-{number}", turn_id)
             await scene.switch(session, f"switch-{number}", ("coder", "coder"))
             await scene.reorder(session, f"reorder-{number}", [added.message_id])
             await scene.remove(session, f"remove-{number}", added.message_id)
             await scene.turns.advance(claim, Advance(step_state="running"), scene.now())
-            # Repeats too.
-            assert (await scene.say(session, "first")).turn_id == turn_id
-            assert (await scene.say(session, "waits")).message_id == waiting.message_id
-        assert wire.trips - before == 5 * 8
+        assert wire.trips - before == 5 * 7
+        await scene.audit()
+
+
+async def test_a_repeat_a_wrong_guess_and_a_refusal_take_a_trip_more(cluster: Cluster) -> None:
+    async with wire_to(cluster) as wire:
+        scene = Scene(await wire.open(max_size=1))
+        session, idle = await scene.session(), await scene.session()
+        first = await scene.begun(session)
+        await scene.say(session, "waits", busy=True)
+        await scene.say(session, "waits too")
+        attempts: list[tuple[int, str, Callable[[], Awaitable[Reply]]]] = [
+            (2, "accepted", lambda: scene.say(session, "first")),
+            (2, "accepted", lambda: scene.say(session, "first", busy=True)),
+            (2, "queued", lambda: scene.say(session, "waits", busy=True)),
+            (2, "queued", lambda: scene.say(session, "wrong guess")),
+            (2, "accepted", lambda: scene.say(idle, "wrong guess", busy=True)),
+            # Who numbers his commands asks for a decision at once.
+            (1, "queued", lambda: scene.say(session, "numbered", busy=True, n=1)),
+        ]
+        for trips, status, attempt in attempts:
+            before = wire.trips
+            assert (await attempt()).status == status
+            assert wire.trips - before == trips
+        before = wire.trips
+        with pytest.raises(ParleyError) as refused:
+            await scene.say(session, "refused", busy=True, reject=True)
+        # The decision, and the look for an earlier delivery.
+        assert (refused.value.code, wire.trips - before) == (ErrorCode.BUSY, 2)
+        assert first.turn_id == (await scene.say(session, "first")).turn_id
         await scene.audit()
 
 
@@ -220,7 +257,7 @@ async def test_regression_08_a_failed_statement_leaves_no_event_and_no_ghost(any
     await scene.say(session, "first", "first", plan=first)
     await scene.end(scene.claim(session, first))
     before = await scene.sessions.resolve("ada", str(session.session_id))
-    tables = ("sessions", "events", "commands", "messages", "queue", "turns", "steps", "command_numbers")
+    tables = ("sessions", "events", "commands", "messages", "queue", "turns", "command_numbers")
 
     async def content() -> list[list[asyncpg.Record]]:
         return [await scene.rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in tables]

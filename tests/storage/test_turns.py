@@ -182,14 +182,14 @@ async def test_checkpoints_keep_texts_of_own_running_steps(any_scene: Scene) -> 
     assert await any_scene.turns.checkpoint(any_scene.worker, claims) == {claims[0].turn_id}
     assert await any_scene.turns.checkpoint(new_id(), claims) == set()
     assert await any_scene.turns.checkpoint(any_scene.worker, []) == set()
-    kept = await any_scene.rows("SELECT content, reasoning FROM steps WHERE content <> ''")
+    kept = await any_scene.rows("SELECT content, reasoning FROM turns WHERE content <> ''")
     assert [tuple(row) for row in kept] == [("text 0 \U0001f600", "thought 0")]
     # A move of the same step keeps its text, its end drops it: the message has it then.
     more = Advance(step_state="running", events=[event("x")])
     await any_scene.turns.advance(claims[0], more, any_scene.now())
-    assert await any_scene.value("SELECT content FROM steps WHERE turn_id = $1", claims[0].turn_id) != ""
+    assert await any_scene.value("SELECT content FROM turns WHERE turn_id = $1", claims[0].turn_id) != ""
     await any_scene.end(claims[0])
-    assert await any_scene.value("SELECT content || reasoning FROM steps WHERE turn_id = $1", claims[0].turn_id) == ""
+    assert await any_scene.value("SELECT content || reasoning FROM turns WHERE turn_id = $1", claims[0].turn_id) == ""
 
 
 async def test_a_call_is_started_by_its_claimant_and_ended_within_its_step(any_scene: Scene) -> None:

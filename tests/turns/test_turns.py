@@ -119,7 +119,9 @@ async def test_the_database_agrees_with_what_was_shown(make: Make) -> None:
     assert await shop.rows("SELECT seq, message_count, active_turn, title FROM sessions") == [
         (12, 6, None, "message 0")
     ]
-    assert await shop.rows("SELECT DISTINCT state FROM turns UNION SELECT DISTINCT state FROM steps ORDER BY 1") == [
+    assert await shop.rows(
+        "SELECT DISTINCT state FROM turns UNION SELECT DISTINCT step_state FROM turns ORDER BY 1"
+    ) == [
         ("completed",),
         ("done",),
     ]
@@ -531,7 +533,7 @@ async def test_a_queue_that_nobody_serves_is_found(make: Make) -> None:
     await first.say(session, "two")
     await first.engine.stop()
     # As if the process had died between the end of a turn and the beginning of the next.
-    await first.rows("UPDATE steps SET state = 'done'")
+    await first.rows("UPDATE turns SET finished_at = now(), step_state = 'done'")
     await first.rows("UPDATE turns SET state = 'completed'")
     await first.rows("UPDATE sessions SET active_turn = NULL")
     gate.open.set()

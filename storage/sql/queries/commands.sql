@@ -1,8 +1,70 @@
--- Commands of clients: each one statement, one transaction, one round trip. The parameters $1 to $8 are the same in all;
--- $9 and $10 are the events, but in user_message, which brings those of two cases.
+-- Commands of clients: each one statement, one transaction, one round trip. The parameters $1 to $8 are the same in all but
+-- the first two; $9 and $10 are the events, but in user_message, which brings those of two cases.
+
+-- name: user_message_idle
+-- Starts a turn in a session that is thought to be idle: what user_message does, with nothing left to decide. No row means
+-- that something is not as it was thought to be, or that the command was here before: then user_message decides.
+-- The session's row is locked and written in one, and only what that row says is sure after a wait for it. So an earlier
+-- delivery that committed during that wait is not seen here; but its command is in the way of this one, and the statement fails.
+-- $1 session, $2 owner, $3 client, $4 command, $5 body hash, $6 user, $7 now, $8 message, $9 content, $10 agent, $11 the agent
+-- must still be the session's, $12 turn, $13 the answer's message, $14 worker, $15 title, $16/$17 events.
+WITH fresh AS (
+       UPDATE sessions
+          SET seq = seq + cardinality($16::text[]), active_turn = $12, message_count = message_count + 1,
+              title = coalesce(title, $15), last_activity = $7
+        WHERE session_id = $1 AND owner = $2 AND deleted_at IS NULL AND active_turn IS NULL AND queued = 0
+          AND (current_agent = $10 OR NOT $11::boolean)
+          AND NOT EXISTS (SELECT FROM commands WHERE commands.session_id = $1 AND commands.command_id = $4)
+       RETURNING epoch, seq - cardinality($16::text[]) AS seq
+     ),
+     new_command AS (
+       INSERT INTO commands (session_id, command_id, body_hash, first_seq, status, message_id, turn_id, client_id, user_id, created_at)
+       SELECT $1, $4, $5, seq + 1, 'accepted', $8, $12, $3, $6, $7 FROM fresh
+     ),
+     new_message AS (
+       INSERT INTO messages (message_id, session_id, seq, turn_id, role, content, created_at)
+       SELECT $8, $1, seq + 1, $12, 'user', $9, $7 FROM fresh
+     ),
+     new_turn AS (
+       INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, created_at, message_id, worker_id)
+       SELECT $12, $1, $8, $10, $7, $13, $14 FROM fresh
+     ),
+     new_events AS (
+       INSERT INTO events (session_id, seq, event_type, created_at, body)
+       SELECT $1, fresh.seq + e.ordinal, e.event_type, $7, e.body
+         FROM fresh, unnest($16, $17::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
+     )
+SELECT epoch, seq FROM fresh
+
+-- name: user_message_busy
+-- Appends to the queue of a session that is thought to be busy: what user_message does, with nothing left to decide. No row
+-- means that something is not as it was thought to be, or that the command was here before: then user_message decides.
+-- $1 session, $2 owner, $3 client, $4 command, $5 body hash, $6 user, $7 now, $8 message, $9 content, $10 agent if the message
+-- names one, $11 title, $12 most that may wait, $13/$14 the event.
+WITH fresh AS (
+       UPDATE sessions
+          SET seq = seq + 1, queued = queued + 1, title = coalesce(title, $11), last_activity = $7
+        WHERE session_id = $1 AND owner = $2 AND deleted_at IS NULL AND (active_turn IS NOT NULL OR queued > 0)
+          AND queued < $12::integer
+          AND NOT EXISTS (SELECT FROM commands WHERE commands.session_id = $1 AND commands.command_id = $4)
+       RETURNING epoch, seq
+     ),
+     new_command AS (
+       INSERT INTO commands (session_id, command_id, body_hash, first_seq, status, message_id, client_id, user_id, created_at)
+       SELECT $1, $4, $5, seq, 'queued', $8, $3, $6, $7 FROM fresh
+     ),
+     new_entry AS (
+       INSERT INTO queue (session_id, message_id, position, content, agent_type, command_id, client_id, user_id, created_at)
+       SELECT $1, $8, seq, $9, $10, $4, $3, $6, $7 FROM fresh
+     ),
+     new_event AS (
+       INSERT INTO events (session_id, seq, event_type, created_at, body) SELECT $1, seq, $13, $7, $14 FROM fresh
+     )
+SELECT epoch, seq - 1 AS seq FROM fresh
 
 -- name: user_message
--- Starts a turn when the session is idle, else appends to the queue; the events of both cases come ready-made.
+-- Starts a turn when the session is idle, else appends to the queue; the events of both cases come ready-made. It answers
+-- repeats and numbered commands, and says what it refuses.
 -- $9 message, $10 content, $11 agent, $12 the agent must still be the session's, $13 turn, $14 the answer's message,
 -- $15 worker, $16 refuse when busy, $17 most that may wait, $18 title, $19/$20 events when idle, $21/$22 events when busy.
 WITH s AS MATERIALIZED ({locked_session}),
@@ -25,12 +87,8 @@ WITH s AS MATERIALIZED ({locked_session}),
        SELECT $9, session_id, seq + 1, $13, 'user', $10, $8 FROM fresh WHERE idle
      ),
      new_turn AS (
-       INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, state, created_at)
-       SELECT $13, session_id, $9, $11, 'running', $8 FROM fresh WHERE idle
-     ),
-     new_step AS (
-       INSERT INTO steps (turn_id, step, session_id, message_id, state, worker_id, created_at)
-       SELECT $13, 1, session_id, $14, 'running', $15, $8 FROM fresh WHERE idle
+       INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, created_at, message_id, worker_id)
+       SELECT $13, session_id, $9, $11, $8, $14, $15 FROM fresh WHERE idle
      ),
      new_entry AS (
        INSERT INTO queue (session_id, message_id, position, content, agent_type, command_id, client_id, user_id, created_at)

@@ -111,9 +111,11 @@ WITH s AS MATERIALIZED (SELECT session_id FROM sessions WHERE session_id = $1 AN
      d3 AS (DELETE FROM commands USING s WHERE commands.session_id = s.session_id),
      d4 AS (DELETE FROM queue USING s WHERE queue.session_id = s.session_id),
      d5 AS (DELETE FROM tool_calls USING s WHERE tool_calls.session_id = s.session_id),
-     d6 AS (DELETE FROM steps USING s, turns WHERE turns.session_id = s.session_id AND steps.turn_id = turns.turn_id),
-     d7 AS (DELETE FROM turns USING s WHERE turns.session_id = s.session_id),
-     d8 AS (DELETE FROM command_numbers USING s WHERE command_numbers.session_id = s.session_id)
+     d6 AS (
+       DELETE FROM turns
+        WHERE turns.turn_id IN (SELECT messages.turn_id FROM messages JOIN s USING (session_id) WHERE messages.role = 'user')
+     ),
+     d7 AS (DELETE FROM command_numbers USING s WHERE command_numbers.session_id = s.session_id)
 SELECT session_id FROM s
 
 -- name: session_heads

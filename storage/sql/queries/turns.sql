@@ -1,4 +1,5 @@
--- Turns and their steps. A step belongs to the worker and attempt that claimed it; every write of it is fenced by both.
+-- Turns, each with the step that is under way. A step belongs to the worker and attempt that claimed it; every write of it
+-- is fenced by both, and by the revision that the writer knows.
 
 -- name: advance
 -- All that one move of a turn writes: messages, events, calls and their ends, the step's state, the next step or the turn's end.
@@ -11,14 +12,21 @@ WITH s AS MATERIALIZED (
        SELECT session_id, epoch, seq FROM sessions WHERE session_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
      ),
      fresh AS (
-       UPDATE steps
-          SET state = $8, revision = steps.revision + 1,
-              content = CASE WHEN $8 = 'running' THEN steps.content ELSE '' END,
-              reasoning = CASE WHEN $8 = 'running' THEN steps.reasoning ELSE '' END
+       UPDATE turns
+          SET revision = turns.revision + 1,
+              step_state = CASE WHEN $32::uuid IS NULL THEN $8::text ELSE 'running' END,
+              step = turns.step + CASE WHEN $32 IS NULL THEN 0 ELSE 1 END,
+              message_id = coalesce($32, turns.message_id),
+              attempt = CASE WHEN $32 IS NULL THEN turns.attempt ELSE 1 END,
+              content = CASE WHEN $8 = 'running' THEN turns.content ELSE '' END,
+              reasoning = CASE WHEN $8 = 'running' THEN turns.reasoning ELSE '' END,
+              state = coalesce($27::text, turns.state), error_code = $28, error_message = $29,
+              prompt_tokens = turns.prompt_tokens + $30, completion_tokens = turns.completion_tokens + $31,
+              finished_at = CASE WHEN $27 IS NULL THEN NULL ELSE $7::timestamptz END
          FROM s
-        WHERE steps.turn_id = $2 AND steps.step = $3 AND steps.session_id = s.session_id
-          AND steps.worker_id = $4 AND steps.attempt = $5 AND steps.revision = $6 AND steps.state <> 'done'
-       RETURNING s.session_id, s.epoch, s.seq
+        WHERE turns.turn_id = $2 AND turns.step = $3 AND turns.session_id = s.session_id
+          AND turns.worker_id = $4 AND turns.attempt = $5 AND turns.revision = $6 AND turns.finished_at IS NULL
+       RETURNING s.session_id, s.epoch, s.seq, turns.cancel_requested
      ),
      new_messages AS (
        INSERT INTO messages (message_id, session_id, seq, turn_id, role, content, reasoning, name, call_id, tool_calls,
@@ -45,19 +53,6 @@ WITH s AS MATERIALIZED (
        SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $7, e.body
          FROM fresh, unnest($9::text[], $10::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
      ),
-     next_step AS (
-       INSERT INTO steps (turn_id, step, session_id, message_id, state, worker_id, created_at)
-       SELECT $2, $3 + 1, fresh.session_id, $32::uuid, 'running', $4, $7 FROM fresh WHERE $32 IS NOT NULL
-     ),
-     turn AS (
-       UPDATE turns
-          SET state = coalesce($27::text, turns.state), error_code = $28, error_message = $29,
-              prompt_tokens = turns.prompt_tokens + $30, completion_tokens = turns.completion_tokens + $31,
-              finished_at = CASE WHEN $27 IS NULL THEN NULL ELSE $7 END
-         FROM fresh
-        WHERE turns.turn_id = $2
-       RETURNING turns.cancel_requested
-     ),
      new_head AS (
        UPDATE sessions
           SET seq = fresh.seq + cardinality($9), message_count = sessions.message_count + cardinality($11), last_activity = $7,
@@ -66,7 +61,7 @@ WITH s AS MATERIALIZED (
         WHERE sessions.session_id = fresh.session_id
        RETURNING sessions.queued
      )
-SELECT fresh.epoch, fresh.seq, turn.cancel_requested, new_head.queued FROM fresh, turn, new_head
+SELECT fresh.epoch, fresh.seq, fresh.cancel_requested, new_head.queued FROM fresh, new_head
 
 -- name: start_queued
 -- The turn of the first waiting message begins. No row means that somebody else was faster, or the agent or the order changed.
@@ -95,12 +90,8 @@ WITH s AS MATERIALIZED (
        SELECT $2, session_id, seq + $11, $5, 'user', content, $8 FROM fresh
      ),
      new_turn AS (
-       INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, state, created_at)
-       SELECT $5, session_id, $2, $3, 'running', $8 FROM fresh
-     ),
-     new_step AS (
-       INSERT INTO steps (turn_id, step, session_id, message_id, state, worker_id, created_at)
-       SELECT $5, 1, session_id, $6, 'running', $7, $8 FROM fresh
+       INSERT INTO turns (turn_id, session_id, user_message_id, agent_type, created_at, message_id, worker_id)
+       SELECT $5, session_id, $2, $3, $8, $6, $7 FROM fresh
      ),
      new_events AS (
        INSERT INTO events (session_id, seq, event_type, created_at, body)
@@ -120,49 +111,49 @@ SELECT epoch, seq FROM fresh
 -- A call begins to run. No row means that the step is no longer the caller's, or the call ended. $1 call, $2 worker, $3 attempt, $4 now.
 UPDATE tool_calls
    SET state = 'running', started_at = $4
-  FROM steps
+  FROM turns
  WHERE tool_calls.call_id = $1 AND tool_calls.state <> 'done'
-   AND steps.turn_id = tool_calls.turn_id AND steps.step = tool_calls.step
-   AND steps.worker_id = $2 AND steps.attempt = $3 AND steps.state = 'tools'
+   AND turns.turn_id = tool_calls.turn_id AND turns.step = tool_calls.step
+   AND turns.worker_id = $2 AND turns.attempt = $3 AND turns.step_state = 'tools'
 RETURNING tool_calls.call_id
 
 -- name: checkpoint
 -- The texts of all messages that a worker is writing, at once. Returns the turns whose steps are still its own.
 -- $1 worker, $2 turns, $3 steps, $4 attempts, $5 contents, $6 reasonings.
-UPDATE steps
+UPDATE turns
    SET content = k.content, reasoning = k.reasoning
   FROM unnest($2::uuid[], $3::integer[], $4::integer[], $5::text[], $6::text[]) AS k (turn_id, step, attempt, content, reasoning)
- WHERE steps.turn_id = k.turn_id AND steps.step = k.step AND steps.worker_id = $1 AND steps.attempt = k.attempt
-   AND steps.state = 'running'
-RETURNING steps.turn_id
+ WHERE turns.turn_id = k.turn_id AND turns.step = k.step AND turns.worker_id = $1 AND turns.attempt = k.attempt
+   AND turns.step_state = 'running'
+RETURNING turns.turn_id
 
 -- name: claim_steps
 -- Steps whose worker is gone, or is the caller who does not know of them: claimed by a new attempt.
 -- NOT IN and no joins: of a step that somebody claimed in between the condition is asked again, and a join would be asked
 -- about the worker that the step had before. $1 worker, $2 turns it runs or is about to start, $3 most to claim.
 WITH lost AS (
-       SELECT steps.turn_id, steps.step
-         FROM steps
-        WHERE steps.state <> 'done'
-          AND CASE WHEN steps.worker_id = $1 THEN steps.turn_id NOT IN (SELECT unnest($2::uuid[]))
-                   ELSE steps.worker_id NOT IN (SELECT worker_id FROM workers WHERE lease_until >= clock_timestamp()) END
-        ORDER BY steps.turn_id
+       SELECT turns.turn_id
+         FROM turns
+        WHERE turns.finished_at IS NULL
+          AND CASE WHEN turns.worker_id = $1 THEN turns.turn_id NOT IN (SELECT unnest($2::uuid[]))
+                   ELSE turns.worker_id NOT IN (SELECT worker_id FROM workers WHERE lease_until >= clock_timestamp()) END
+        ORDER BY turns.turn_id
         LIMIT $3
           FOR UPDATE SKIP LOCKED
      )
-UPDATE steps
-   SET worker_id = $1, attempt = steps.attempt + 1
-  FROM lost, turns
- WHERE steps.turn_id = lost.turn_id AND steps.step = lost.step AND turns.turn_id = steps.turn_id
-RETURNING steps.session_id, steps.turn_id, steps.step, steps.message_id, steps.state, steps.attempt, steps.revision,
-          steps.content, steps.reasoning, turns.agent_type, turns.user_message_id, turns.created_at, turns.cancel_requested,
-          turns.prompt_tokens, turns.completion_tokens
+UPDATE turns
+   SET worker_id = $1, attempt = turns.attempt + 1, revision = turns.revision + 1
+  FROM lost
+ WHERE turns.turn_id = lost.turn_id
+RETURNING turns.session_id, turns.turn_id, turns.step, turns.message_id, turns.step_state AS state, turns.attempt,
+          turns.revision, turns.content, turns.reasoning, turns.agent_type, turns.user_message_id, turns.created_at,
+          turns.cancel_requested, turns.prompt_tokens, turns.completion_tokens
 
--- name: step_now
--- How a step stands: asked when a write of it found nothing to write. $1 turn, $2 step.
-SELECT steps.worker_id, steps.attempt, steps.revision, turns.cancel_requested, sessions.queued
-  FROM steps JOIN turns USING (turn_id) JOIN sessions ON sessions.session_id = steps.session_id
- WHERE steps.turn_id = $1 AND steps.step = $2
+-- name: turn_now
+-- How a turn stands: asked when a write of it found nothing to write. $1 turn.
+SELECT turns.worker_id, turns.step, turns.attempt, turns.revision, turns.cancel_requested, sessions.queued
+  FROM turns JOIN sessions USING (session_id)
+ WHERE turns.turn_id = $1
 
 -- name: calls_of_step
 -- The calls of one step in the order given by the agent. $1 turn, $2 step.
