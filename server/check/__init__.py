@@ -6,26 +6,20 @@ migration run, no PostgreSQL started. The server itself uses nothing of this.
 
 from typing import Final
 
-from server.check.access import access
-from server.check.agents import agents
-from server.check.configuration import configuration
-from server.check.database import database
+from server.check import access, agents, configuration, database, listener, machine, model
 from server.check.findings import Finding, Level
-from server.check.listener import listener
-from server.check.machine import process, python
-from server.check.model import model
-from server.check.running import PATIENCE, Check, Context, Result, run
+from server.check.running import GRACE, PATIENCE, Check, Context, Result, run
 
-__all__ = ["CHECKS", "PATIENCE", "Check", "Context", "Finding", "Level", "Result", "run"]
+__all__ = ["CHECKS", "GRACE", "PATIENCE", "Check", "Context", "Finding", "Level", "Result", "run"]
 
 #: In the order in which people should read the findings.
 CHECKS: Final = (
-    Check("configuration", "file and environment", frozenset(), configuration),
-    Check("python", "Python and packages", frozenset(), python),
-    Check("process", "user and open files", frozenset({"channel", "database", "model"}), process),
-    Check("listener", "the address to listen on", frozenset({"server"}), listener),
-    Check("access", "tokens, and who can read them", frozenset({"server", "auth"}), access),
-    Check("database", "PostgreSQL, yours or its own", frozenset({"database"}), database),
-    Check("agents", "agents and tools", frozenset({"agents", "model"}), agents),
-    Check("model", "the model's endpoint", frozenset({"model", "agents"}), model),
+    Check("configuration", "file and environment", frozenset(), configuration.find),
+    Check("python", "Python and packages", frozenset(), machine.python),
+    Check("process", "user and open files", frozenset({"channel", "database", "model"}), machine.process),
+    Check("listener", "the address to listen on", frozenset({"server"}), listener.find),
+    Check("access", "tokens, and who can read them", frozenset({"server", "auth"}), access.find),
+    Check("database", "PostgreSQL, yours or its own", frozenset({"database"}), database.find),
+    Check("agents", "agents and tools", frozenset({"agents", "model"}), agents.find),
+    Check("model", "the model's endpoint", frozenset({"model", "agents"}), model.find),
 )

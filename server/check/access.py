@@ -15,21 +15,23 @@ from server.check.running import Context, Findings, in_thread
 from server.config import Config, is_loopback
 from server.config.shown import entries
 
-__all__ = ["access"]
+__all__ = ["find"]
 
 #: Bits; a random token of 16 characters of base64 has 96, and what people make up has less.
 _LEAST_BITS: Final = 56.0
 _MADE_UP: Final = re.compile(r"change|secret|password|passwd|example|token|1234|abcd|qwer|test", re.IGNORECASE)
+#: So many users are named.
+_SHOWN: Final = 8
 _MAKE_ONE: Final = "make one with: openssl rand -hex 32"
 
 
-async def access(context: Context) -> Findings:
+async def find(context: Context) -> Findings:
     """Tokens, and from where the server can be reached."""
     config = context.config
     local = is_loopback(config.server.host)
     users = {entry.user for entry in config.auth.tokens}
     if users:
-        yield ok(f"{len(config.auth.tokens)} tokens of {len(users)} users")
+        yield ok(f"tokens are asked for; there are {len(config.auth.tokens)}, of {', '.join(sorted(users)[:_SHOWN])}")
     else:
         yield ok("no tokens: whoever is on this machine gets in, and nobody else")
     for finding in _weak(config):
@@ -67,8 +69,7 @@ def _readable(config: Config) -> Iterator[Finding]:
     ]
     files = {entry.source.name: entry for entry in secret if entry.source.kind == "file" and entry.source.name}
     for name, entry in files.items():
-        mode = Path(name).stat().st_mode
-        if mode & stat.S_IROTH:
+        if _mode(name) & stat.S_IROTH:
             yield warning(
                 f"{name} holds a secret ({entry.name}), and everybody on this machine can read it", f"chmod 600 {name}"
             )
@@ -78,3 +79,11 @@ def _readable(config: Config) -> Iterator[Finding]:
                 f"{entry.name} holds a secret, and everybody on this machine sees the command line",
                 "set it in the environment or in the file",
             )
+
+
+def _mode(name: str) -> int:
+    try:
+        return Path(name).stat().st_mode
+    except OSError:
+        # It went away since it was read; then nobody reads it.
+        return 0

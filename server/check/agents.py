@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from typing import Final
 
 import msgspec
 
@@ -17,12 +16,10 @@ from server.check.agents_inside import Task
 from server.check.findings import Finding, error
 from server.check.running import Context, Findings
 
-__all__ = ["agents"]
-
-_SHARE: Final = 0.9
+__all__ = ["find"]
 
 
-async def agents(context: Context) -> Findings:
+async def find(context: Context) -> Findings:
     """The agents and tools of this configuration."""
     config = context.config
     task = Task(agents=config.agents, base=str(config.base), model=config.model.model is not None)
@@ -36,11 +33,11 @@ async def agents(context: Context) -> Findings:
         env=environment,
     )
     try:
-        async with asyncio.timeout(context.patience * _SHARE):
+        async with asyncio.timeout(context.patience):
             answer, _ = await process.communicate(msgspec.json.encode(task))
     except TimeoutError:
         yield error(
-            f"loading did not end within {context.patience * _SHARE:g} s",
+            f"loading did not end within {context.patience:g} s",
             "something at the top of a file of yours waits or never ends",
         )
         return

@@ -11,10 +11,10 @@ from server.config import strays
 from server.config.environment import ENVIRONMENT, is_link
 from server.config.shown import entries
 
-__all__ = ["configuration"]
+__all__ = ["find"]
 
 
-async def configuration(context: Context) -> Findings:
+async def find(context: Context) -> Findings:
     """Mistakes in the file and in variables, and variables that nobody reads."""
     for problem in context.problems:
         where = f"in {problem.source}" if problem.source else "there"

@@ -13,20 +13,25 @@ from storage.embedded import EmbeddedError, default_data_dir
 from storage.embedded import probe as embedded
 from storage.probe import DatabaseLook, UnusableError, look
 
-__all__ = ["database"]
+__all__ = ["find"]
 
 #: Bytes. PostgreSQL's log of changes alone may take a gigabyte; making a database takes fifty million.
 _LITTLE: Final = 2 << 30
 _NOTHING: Final = 256 << 20
 
 
-async def database(context: Context) -> Findings:
+async def find(context: Context) -> Findings:
     """The PostgreSQL that is configured; the one of its own only as far as that can be seen without starting it."""
     settings = context.config.database
     if settings.url is not None:
         findings = _of_yours(context, settings.url)
     else:
-        findings = _of_its_own(context, default_data_dir() if settings.data_dir is None else Path(settings.data_dir))
+        try:
+            path = default_data_dir() if settings.data_dir is None else Path(settings.data_dir)
+        except RuntimeError:
+            yield error("this user has no home for a database", "name a place with --data-dir, or set HOME")
+            return
+        findings = _of_its_own(context, path)
     async for finding in findings:
         yield finding
 
@@ -34,7 +39,7 @@ async def database(context: Context) -> Findings:
 async def _of_yours(context: Context, url: str) -> Findings:
     source = context.config.source("database.url")
     try:
-        seen = await look(url, timeout=context.patience * 0.8)
+        seen = await look(url, timeout=context.patience)
     except UnusableError as failure:
         yield error(f"database.url (from {source}): {failure}", failure.advice)
         return
@@ -58,7 +63,7 @@ async def _of_its_own(context: Context, path: Path) -> Findings:
             yield ok("there is no database yet; the first start makes one")
         return
     try:
-        running = await look(seen.address, timeout=context.patience * 0.5)
+        running = await look(seen.address, timeout=context.patience)
     except UnusableError as failure:
         yield note(f"the database that runs there cannot be looked into: {failure}", "ask as the user who runs it")
         return

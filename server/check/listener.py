@@ -12,7 +12,7 @@ import msgspec
 from server.check.findings import Finding, error, note, ok
 from server.check.running import Context, Findings, in_thread
 
-__all__ = ["listener"]
+__all__ = ["find"]
 
 #: Seconds for the answer of whoever is there.
 _WAIT: Final = 2.0
@@ -20,7 +20,7 @@ _MOST_BYTES: Final = 64 << 10
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
-async def listener(context: Context) -> Findings:
+async def find(context: Context) -> Findings:
     """The address: known, allowed, free."""
     settings = context.config.server
     where = f"{settings.host} port {settings.port}"

@@ -19,14 +19,14 @@ from server.config import Config
 from server.config.near import closest
 from server.version import VERSION
 
-__all__ = ["model"]
+__all__ = ["find"]
 
 _CHAT: Final = "/chat/completions"
 _MOST_BYTES: Final = 8 << 20
 _SHOWN: Final = 8
 
 
-async def model(context: Context) -> Findings:
+async def find(context: Context) -> Findings:
     """The endpoint, by one `GET` of `/models`: what every conversation would meet, too."""
     settings = context.config.model
     if settings.model is None:
@@ -34,7 +34,7 @@ async def model(context: Context) -> Findings:
         return
     where = Where(settings.origin, settings.model, settings.api_key is not None, settings.secrets)
     try:
-        async with asyncio.timeout(min(settings.timeout_connect, context.patience * 0.8)):
+        async with asyncio.timeout(min(settings.timeout_connect, context.patience)):
             status, body = await _get(settings, where)
     except TimeoutError:
         yield error(f"{settings.origin} does not answer in time", "does it run, and is model.base_url right?")

@@ -14,10 +14,12 @@ from server.check.findings import Finding, error, note
 from server.config import Config, Problem
 from server.observe.redact import redact_text
 
-__all__ = ["PATIENCE", "Check", "Context", "Findings", "Result", "in_thread", "run"]
+__all__ = ["GRACE", "PATIENCE", "Check", "Context", "Findings", "Result", "in_thread", "run"]
 
-#: Seconds that one check may take.
-PATIENCE: Final = 10.0
+#: Seconds that a check may wait for somebody: a database, an endpoint, a file that is loaded.
+PATIENCE: Final = 8.0
+#: Seconds that it may take beyond that. Then it is given up, whatever it waits for.
+GRACE: Final = 4.0
 
 T = TypeVar("T")
 
@@ -32,6 +34,7 @@ class Context:
     problems: Sequence[Problem]
     environ: Mapping[str, str]
     patience: float = PATIENCE
+    grace: float = GRACE
 
     @property
     def doubtful(self) -> frozenset[str]:
@@ -66,12 +69,13 @@ async def _findings(check: Check, context: Context) -> list[Finding]:
         sections = " and ".join(f"[{name}]" for name in doubtful)
         return [note(f"not looked at, as {sections} has mistakes", "mend them, and run this again")]
     found = []
+    bound = context.patience + context.grace
     try:
-        async with asyncio.timeout(context.patience), aclosing(check.find(context)) as findings:
+        async with asyncio.timeout(bound), aclosing(check.find(context)) as findings:
             async for finding in findings:
                 found.append(finding)  # noqa: PERF401 - what was found before the time was up counts
     except TimeoutError:
-        found.append(error(f"this took longer than {context.patience:g} s", "something hangs: a disk, a network?"))
+        found.append(error(f"this took longer than {bound:g} s", "something hangs: a disk, a network?"))
     except Exception as failure:  # noqa: BLE001 - whatever breaks a check, the others still tell what they have found
         text = redact_text(f"{type(failure).__name__}: {failure}")
         found.append(error(f"the check itself failed: {text}", "please report this"))

@@ -70,4 +70,9 @@ def reading(options: argparse.Namespace) -> Reading:
     from storage.embedded import default_data_dir
 
     flags = {key: getattr(options, name) for name, key in _KEYS.items() if hasattr(options, name)}
-    return read(flags, file=options.config, default_data_dir=default_data_dir())
+    try:
+        default = default_data_dir()
+    except RuntimeError:
+        # A user without a name or a home, as containers have them; who needs that directory will say so.
+        default = None
+    return read(flags, file=options.config, default_data_dir=default)
