@@ -1,111 +1,99 @@
-"""A session as lines on a terminal, growing while messages are written."""
+"""A session as growing lines: for pipes, and for terminals that can do no more."""
 
 from __future__ import annotations
 
-from typing import Final, TextIO
+from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
-from protocol.client import Client, Received
-from protocol.durable import (
-    AgentSwitched,
-    MessageCreated,
-    QueueChanged,
-    TaskCancelling,
-    TaskCompleted,
-    TaskStarted,
-    ToolCall,
-    ToolResultEvent,
-    TurnError,
-)
-from protocol.events import Connected, Disconnect, MessageDelta, ResyncRequired, Warning_
+from protocol.client import Client, HistoryMessage, Received
+from protocol.durable import MessageCreated, TaskStarted, ToolCall, ToolResultEvent
+from protocol.events import Connected, MessageDelta
+from server.cli.notes import call_of, note_of, result_of
+from server.cli.text import one_line, plain
 
 __all__ = ["Transcript"]
 
 _TRANSPORTS: Final = {"ws": "WebSocket", "sse": "server-sent events", "ndjson": "NDJSON"}
+_RESULT: Final = 200
 
 
 class Transcript:
-    """Writes what is said to `out`, and what is to be known about the connection and the turns to `notes`."""
+    """Writes what is said to `out`, and what is to be known about the connection and the turns to `notes`.
 
-    def __init__(self, out: TextIO, notes: TextIO) -> None:
+    `timestamps` puts the time before each line. Without `echo` what this client said is left out, as it stands on the
+    terminal already. Either function raises what writing raises.
+    """
+
+    def __init__(
+        self, out: Callable[[str], None], notes: Callable[[str], None], *, timestamps: bool = False, echo: bool = True
+    ) -> None:
         self._out = out
         self._notes = notes
-        #: The message whose line is open, and what of it is on the screen.
+        self._timestamps = timestamps
+        self._echo = echo
+        #: The message that is being written, what of it is on the terminal, and whether its line is still open.
         self._writing: UUID | None = None
         self._written = ""
+        self._is_open = False
         self._speaker = "assistant"
+        self._moment = ""
 
     def show(self, event: Received, client: Client) -> None:
         """Write what the event adds; `client` is where it came from."""
+        self._moment = event.envelope.timestamp
         match event.payload:
             case MessageDelta(part="content", message_id=message_id):
-                self._grow(message_id, self._speaker, client.texts[message_id].text())
+                self._grow(message_id, self._speaker, event.text)
             case TaskStarted(agent_type=agent_type):
                 self._speaker = agent_type
             case MessageCreated() as message:
-                self._finish(message)
+                if self._echo or message.role != "user" or message.client_id != client.client_id:
+                    self._finish(message.message_id, message.role, message.agent_type, message.content)
             case Connected() as connected:
+                self._speaker = connected.agent.type
                 transport = _TRANSPORTS.get(client.transport or "", "?")
                 self._note(f"connected over {transport} at {connected.cursor}; agent: {connected.agent.type}")
-            case Disconnect() as farewell:
-                self._note(f"disconnected: {farewell.reason}" + ("; coming back" if farewell.reconnect else ""))
-            case ResyncRequired() as resync:
-                self._note(f"the log does not go on from there ({resync.reason}); going on at {resync.cursor}")
+            case ToolCall() as call:
+                self._note(f"calls {call_of(call)}")
+            case ToolResultEvent() as result:
+                self._note(f"{result.name} {result_of(result, _RESULT)}")
             case payload:
-                note = _note_of(payload)
+                note = note_of(payload)
                 if note is not None:
-                    self._note(note)
+                    self._note(note.text)
+
+    def past(self, message: HistoryMessage) -> None:
+        """Write a message of before."""
+        self._moment = message.timestamp
+        self._finish(message.message_id, message.role, message.agent_type, message.content)
 
     def _grow(self, message_id: UUID, speaker: str, text: str) -> None:
-        if self._writing != message_id or not text.startswith(self._written):
-            # Another message, or the same one begun afresh by another process.
+        if not text or (self._writing == message_id and self._written.startswith(text)):
+            # Nothing new; or another process begins it afresh, and so far says the same.
+            return
+        continued = self._writing == message_id and text.startswith(self._written)
+        if not (continued and self._is_open):
             self._end_line()
-            self._out.write(f"{speaker}> ")
-            self._writing = message_id
-        self._out.write(_plain(text[len(self._written) :]))
-        self._written = text
-        self._out.flush()
+            self._out(f"{self._stamp()}{one_line(speaker)}> {'…' if continued and self._written else ''}")
+            self._is_open = True
+        self._out(plain(text[len(self._written) if continued else 0 :]))
+        self._writing, self._written = message_id, text
 
-    def _finish(self, message: MessageCreated) -> None:
-        if message.role in {"user", "assistant"} and (message.content or self._writing == message.message_id):
-            self._grow(message.message_id, message.agent_type or message.role, message.content)
+    def _finish(self, message_id: UUID, role: str, agent: str | None, content: str) -> None:
+        if role in {"user", "assistant"}:
+            self._grow(message_id, agent or role, content)
             self._end_line()
+            self._writing, self._written = None, ""
 
     def _end_line(self) -> None:
-        if self._writing is not None:
-            self._out.write("\n")
-            self._out.flush()
-        self._writing = None
-        self._written = ""
+        if self._is_open:
+            self._out("\n")
+        self._is_open = False
 
     def _note(self, text: str) -> None:
         self._end_line()
-        self._notes.write(f"-- {_plain(text)}\n")
-        self._notes.flush()
+        self._notes(f"-- {self._stamp()}{one_line(text)}")
 
-
-def _note_of(payload: object) -> str | None:
-    note: str | None = None
-    match payload:
-        case ToolCall():
-            note = f"calls {payload.name}"
-        case ToolResultEvent():
-            note = f"{payload.name} {'failed' if payload.error is not None else 'is done'}"
-        case AgentSwitched():
-            note = f"{payload.to_agent} takes over from {payload.from_agent}"
-        case TaskCancelling():
-            note = "stopping"
-        case TaskCompleted() if payload.status != "completed":
-            note = f"the turn was {payload.status}" + (f": {payload.error.message}" if payload.error else "")
-        case TurnError() | Warning_():
-            note = f"{payload.code}: {payload.message}"
-        case QueueChanged(change="added"):
-            note = f"a message waits for its turn: {payload.content or ''}"
-        case _:
-            pass
-    return note
-
-
-def _plain(text: str) -> str:
-    """Without control characters, which could rewrite the terminal; line breaks and tabs stay."""
-    return "".join(char for char in text if char in "\n\t" or char.isprintable())
+    def _stamp(self) -> str:
+        return f"{self._moment} " if self._timestamps and self._moment else ""

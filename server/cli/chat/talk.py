@@ -1,0 +1,302 @@
+"""`parley chat` on a terminal: a client, a conversation and a screen, and what they have to do with each other."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import secrets
+import signal
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+
+from protocol.client import Client, Server, Status
+from protocol.commands import UserMessage
+from protocol.errors import ParleyError
+from protocol.events import Connected, MessageDelta, ResyncRequired
+from server.cli.chat.actions import Actions
+from server.cli.chat.commands import is_command, said
+from server.cli.chat.conversation import Conversation
+from server.cli.chat.opening import Opened, latest_messages
+from server.cli.chat.screen import Screen
+from server.cli.chat.status import View, status_line
+from server.cli.connection import Choice, client_of, hint
+from server.cli.markdown import Painter
+
+__all__ = ["Talk"]
+
+#: Seconds between two looks at what deltas brought.
+_PACE: Final = 0.05
+#: A turn that is waited for in vain is not for ever: the connection may be away for long.
+_SENDING: Final = 3600.0
+TROUBLE: Final = (ParleyError, ConnectionError, TimeoutError)
+
+
+class Talk:
+    """A chat on a terminal."""
+
+    def __init__(self, options: argparse.Namespace, server: Server) -> None:
+        self.options = options
+        self.server = server
+        self.transport: Choice = options.transport
+        self.opened: Opened
+        self.client: Client | None = None
+        self.painter = Painter(80)
+        self.conversation = Conversation(self.painter, self._put)
+        self.actions = Actions(self)
+        self.screen = Screen(
+            above=self._above,
+            status=self._status,
+            enter=self._enter,
+            stop=self.stop,
+            leave=self.leave,
+            completer=self.actions.commands,
+        )
+        self._following: asyncio.Task[None] | None = None
+        self._outgoing: asyncio.Queue[UserMessage] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._said_anything = False
+        self._look: asyncio.TimerHandle | None = None
+
+    # --- life
+
+    async def run(self, opened: Opened) -> None:
+        """Show the session and talk in it."""
+        self._fit()
+        try:
+            await self.go_to(opened)
+            self._begin(self._send())
+            self._begin(self.actions.learn())
+            with _ending_signals(self.leave):
+                await self.screen.run()
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        answering = self.conversation.turn is not None
+        if self.client is not None:
+            # What is still open would be lost from sight.
+            self.conversation.refresh()
+            self._put(self.conversation.open())
+        await self._detach()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tidy()
+        if self.opened.name and not self._is_unused():
+            note = "the answer goes on without you; " if answering else ""
+            self.conversation.note(f"{note}come back with: parley chat {self.opened.name}")
+
+    def leave(self) -> None:
+        """End the chat."""
+        self.screen.close()
+
+    # --- which session
+
+    async def go_to(self, opened: Opened) -> None:
+        """Leave the session for this one. Raises what connecting raises; then one is in none."""
+        if self.client is not None:
+            await self._detach()
+            await self._tidy()
+        self.opened, self._said_anything = opened, False
+        self.conversation = Conversation(self.painter, self._put)
+        self.conversation.agent = opened.session.current_agent
+        self.conversation.unseen = opened.session.queued or 0
+        messages, after = await latest_messages(self.server, opened.session, self.options.history)
+        left_out = opened.session.message_count - len(messages)
+        self.conversation.note(_heading(opened, left_out if messages else 0))
+        self.conversation.past(messages)
+        for message in messages:
+            if message.role == "user":
+                self.screen.history.append_string(message.content)
+        await self.attach(after)
+
+    async def attach(self, after: str | None) -> None:
+        """Connect to the session as the chosen transport has it, in place of the connection before."""
+        before = self.client
+        await self._detach()
+        client = client_of(
+            self.options,
+            str(self.opened.session.id),
+            after,
+            transport=self.transport,
+            client_id=None if before is None else before.client_id,
+        )
+        await client.__aenter__()
+        self.client = self.conversation.client = client
+        self._following = asyncio.create_task(self._follow(client), name="chat-events")
+        self._begin(self._watch(client))
+
+    async def _detach(self) -> None:
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
+            self._following = None
+        if self.client is not None:
+            await self.client.close()
+
+    async def _tidy(self) -> None:
+        """Leave no session behind in which nothing was ever said."""
+        if self._is_unused():
+            with contextlib.suppress(*TROUBLE):
+                await self.server.delete_session(self.opened.session.id)
+
+    def _is_unused(self) -> bool:
+        return self.opened.is_new and self.opened.session.alias is None and not self._said_anything
+
+    # --- what happens
+
+    async def _follow(self, client: Client) -> None:
+        try:
+            async for event in client:
+                if isinstance(event.payload, ResyncRequired):
+                    await self._start_over()
+                elif isinstance(event.payload, Connected):
+                    self.conversation.joined(event.payload)
+                self._said_anything = self._said_anything or event.cursor is not None
+                self.conversation.show(event)
+                if isinstance(event.payload, MessageDelta):
+                    self._look_soon()
+                else:
+                    self.screen.draw()
+        except TROUBLE as error:
+            self.complain(error)
+
+    async def _watch(self, client: Client) -> None:
+        async for _ in client.changes():
+            self.screen.draw()
+
+    async def _start_over(self) -> None:
+        """The log does not go on where we are: show what there is now."""
+        try:
+            session = await self.server.session(self.opened.session.id)
+            messages, _ = await latest_messages(self.server, session, self.options.history)
+        except TROUBLE as error:
+            self.complain(error)
+            return
+        self.conversation.start_over()
+        self.conversation.past(messages)
+
+    def _look_soon(self) -> None:
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(_PACE, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        self.conversation.refresh()
+        self.screen.draw()
+
+    # --- what is entered
+
+    def _enter(self, text: str) -> None:
+        if is_command(text):
+            self._begin(self._run_command(text))
+        else:
+            self.say(said(text))
+
+    async def _run_command(self, text: str) -> None:
+        try:
+            mistake = await self.actions.commands.run(text)
+        except TROUBLE as error:
+            self.complain(error)
+        else:
+            if mistake is not None:
+                self.conversation.note(mistake, "yellow")
+
+    def say(self, text: str) -> None:
+        """Say something, after what was said before; the message waits where there is no connection."""
+        command = UserMessage(id=secrets.token_hex(16), content=text)
+        self.conversation.sending[command.id] = text
+        self._outgoing.put_nowait(command)
+
+    async def _send(self) -> None:
+        while True:
+            command = await self._outgoing.get()
+            try:
+                assert self.client is not None, "there is a client from the beginning"
+                await self.client.send(command, timeout=_SENDING)
+            except TROUBLE as error:
+                self.complain(error)
+                if not self.screen.input.text:
+                    self.screen.input.text = str(command.content)
+            # It stands in the log now, or was refused.
+            self.conversation.sending.pop(command.id, None)
+            self.screen.draw()
+
+    def stop(self) -> bool:
+        """Stop the answer that is being given; False when there is none, or it was told to stop before."""
+        turn = self.conversation.turn
+        if turn is None or turn.stopping or self.client is None:
+            return False
+        self.conversation.turn = turn._replace(stopping=True)
+        self._begin(self._cancel(self.client))
+        return True
+
+    async def _cancel(self, client: Client) -> None:
+        turn = self.conversation.turn
+        try:
+            await client.cancel(None if turn is None else turn.turn_id)
+        except TROUBLE as error:
+            self.complain(error)
+
+    def complain(self, error: Exception) -> None:
+        """Show what went wrong."""
+        message = getattr(error, "message", None) or str(error) or "no answer came in time"
+        self.conversation.note(f"{message}{hint(error, self.options)}", "red")
+
+    # --- what is drawn
+
+    def _put(self, rows: Any) -> None:
+        self.screen.put(rows)
+
+    def _fit(self) -> None:
+        size = self.screen.size
+        self.painter.width = size.columns
+        self.conversation.tallest = max(size.rows // 2 - 2, 3)
+
+    def _above(self) -> Any:
+        self._fit()
+        return self.conversation.open()
+
+    def _status(self) -> StyleAndTextTuples:
+        conversation, client = self.conversation, self.client
+        turn = conversation.turn
+        view = View(
+            status=Status("connecting") if client is None else client.status,
+            session=self.opened.name,
+            agent=conversation.agent,
+            activity=conversation.activity,
+            busy=None if turn is None else time.monotonic() - turn.since,
+            stopping=turn is not None and turn.stopping,
+            waiting=len(conversation.waiting) + conversation.unseen,
+        )
+        return status_line(view, self.painter.width)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _heading(opened: Opened, left_out: int) -> str:
+    how = f" ({opened.note})" if opened.note else ""
+    title = f", {opened.session.title}" if opened.session.title else ""
+    earlier = f"; {left_out} earlier messages: /history all" if left_out else ""
+    return f"session {opened.name}{title}{how}{earlier}"
+
+
+@contextlib.contextmanager
+def _ending_signals(leave: Any) -> Any:
+    """While a chat is drawn: a signal that ends it, instead of one that leaves the terminal as it is."""
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    for number in signals:
+        loop.add_signal_handler(number, leave)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
