@@ -19,6 +19,17 @@ class Finding(Struct, frozen=True):
     what: str
     advice: str = ""
 
+    @property
+    def plain(self) -> Finding:
+        """The same in one line each, of characters that every encoding and every terminal takes well."""
+        return Finding(self.level, _plain(self.what), _plain(self.advice))
+
+
+def _plain(text: str) -> str:
+    # Names of files and variables may be bytes that are no text, or hold what steers a terminal.
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(char if char.isprintable() else " " for char in text)
+
 
 def ok(what: str) -> Finding:
     """All is well."""

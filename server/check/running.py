@@ -73,7 +73,7 @@ async def _findings(check: Check, context: Context) -> list[Finding]:
     try:
         async with asyncio.timeout(bound), aclosing(check.find(context)) as findings:
             async for finding in findings:
-                found.append(finding)  # noqa: PERF401 - what was found before the time was up counts
+                found.append(finding.plain)  # noqa: PERF401 - what was found before the time was up counts
     except TimeoutError:
         found.append(error(f"this took longer than {bound:g} s", "something hangs: a disk, a network?"))
     except Exception as failure:  # noqa: BLE001 - whatever breaks a check, the others still tell what they have found

@@ -87,8 +87,6 @@ def _lines(results: Sequence[Result], levels: Counter[str]) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int | None, lead: str = "") -> list[str]:
-    # Nothing in there may steer the terminal, whoever has written it.
-    text = "".join(char if char.isprintable() else " " for char in text)
     if not text or width is None:
         return [lead + text] if text else []
     room = max(width - len(_INDENT), 20)

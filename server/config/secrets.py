@@ -42,7 +42,9 @@ def hidden(key: str, value: Any) -> Any:
     """The value of a dotted key as it may be shown: secrets are `***`, URLs have lost theirs."""
     match value:
         case str():
-            return HIDDEN if value and _is_secret(key) else hidden_url(value)
+            # The environment may hold bytes that are no text.
+            text = value.encode("utf-8", "backslashreplace").decode()
+            return HIDDEN if text and _is_secret(key) else hidden_url(text)
         case list() | tuple():
             return [hidden(key, item) for item in value]
         case dict():

@@ -47,6 +47,7 @@ def test_urls_lose_passwords_and_unknown_parameters(url: str, shown: str) -> Non
         ("model.extra_body.keys", [{"secret": "s", "n": 1}], [{"secret": HIDDEN, "n": 1}]),
         ("server.allowed_hosts", ("a", "b"), ["a", "b"]),
         ("model.api_key", "", ""),
+        ("database.data_dir", "/srv/\udcff", "/srv/\\udcff"),
         ("model.api_key", None, None),
     ],
 )
