@@ -7,8 +7,10 @@ from uuid import UUID
 
 import pytest
 from msgspec import Raw
+from msgspec.structs import replace
 
 from protocol.client import Received, connect
+from protocol.delta import MessageText
 from protocol.durable import AgentSwitched, QueueChanged, TaskCompleted, ToolCall, ToolResultEvent, TurnError
 from protocol.envelope import Envelope
 from protocol.events import EVENT_NAMES, Disconnect, MessageCreated, MessageDelta, Payload, ResyncRequired
@@ -20,17 +22,22 @@ ID = UUID(int=1)
 MOMENT = "2026-01-02T03:04:05.678Z"
 
 
-def shown(*payloads: Payload) -> tuple[str, str]:
+def shown(*payloads: Payload, timestamps: bool = False, echo: bool = True) -> tuple[str, str]:
     """What stands on the screen after these events: output, and notes."""
     out, notes = io.StringIO(), io.StringIO()
-    transcript = Transcript(out, notes)
-    client = connect("http://127.0.0.1:1", "x")
+    transcript = Transcript(out.write, lambda line: print(line, file=notes), timestamps=timestamps, echo=echo)
+    client = connect("http://127.0.0.1:1", "x", client_id="me")
+    texts: dict[UUID, MessageText] = {}
     for payload in payloads:
         envelope = Envelope(
             event_type=EVENT_NAMES[type(payload)], session_id=str(ID), timestamp=MOMENT, payload=Raw(b"{}")
         )
-        client._assemble(payload)
-        transcript.show(Received(envelope, payload, b""), client)
+        text = ""
+        if isinstance(payload, MessageDelta):
+            message = texts.setdefault(payload.message_id, MessageText(payload.message_id))
+            message.apply(payload)
+            text = message.text(payload.part)
+        transcript.show(Received(envelope, payload, b"", text), client)
     return out.getvalue(), notes.getvalue()
 
 
@@ -53,9 +60,28 @@ def test_a_message_that_is_begun_afresh_is_written_afresh() -> None:
     assert out == "assistant> First try\nassistant> Second.\n"
 
 
+def test_a_message_that_is_begun_afresh_and_says_the_same_is_not_written_again() -> None:
+    out, _ = shown(delta(0, "One two"), delta(0, "One", 2), delta(3, " two three", 2), created("One two three."))
+    assert out == "assistant> One two three.\n"
+
+
+def test_each_line_has_its_time_if_that_is_wanted() -> None:
+    switch = AgentSwitched(from_agent="a", to_agent="b")
+    assert shown(created("Hello"), switch, timestamps=True) == (
+        f"{MOMENT} assistant> Hello\n",
+        f"-- {MOMENT} b takes over from a\n",
+    )
+
+
+def test_what_one_typed_oneself_stands_on_the_terminal_already() -> None:
+    mine = MessageCreated(message_id=ID, role="user", content="hi", timestamp=MOMENT, client_id="me")
+    assert shown(mine, echo=False) == ("", "")
+    assert shown(replace(mine, client_id="other"), echo=False) == ("user> hi\n", "")
+
+
 def test_a_note_does_not_run_into_a_message() -> None:
     out, notes = shown(delta(0, "Hel"), Disconnect(code="shutdown", reason="going", reconnect=True), created("Hello"))
-    assert out == "assistant> Hel\nassistant> Hello\n"
+    assert out == "assistant> Hel\nassistant> …lo\n"
     assert notes == "-- disconnected: going; coming back\n"
 
 
@@ -64,10 +90,10 @@ def test_a_note_does_not_run_into_a_message() -> None:
     [
         (
             ToolCall(call_id="c", turn_id=ID, message_id=ID, name="clock", arguments={}, executor="server"),
-            "calls clock",
+            "calls clock()",
         ),
-        (ToolResultEvent(call_id="c", turn_id=ID, name="clock", executor="server", result=1), "clock is done"),
-        (ToolResultEvent(call_id="c", turn_id=ID, name="clock", executor="server", error="x"), "clock failed"),
+        (ToolResultEvent(call_id="c", turn_id=ID, name="clock", executor="server", result=1), "clock → 1"),
+        (ToolResultEvent(call_id="c", turn_id=ID, name="clock", executor="server", error="x"), "clock failed: x"),
         (AgentSwitched(from_agent="a", to_agent="b"), "b takes over from a"),
         (
             TaskCompleted(turn_id=ID, status="cancelled", usage=Usage(), steps=1, duration_ms=1),
@@ -95,7 +121,7 @@ def test_what_goes_without_saying_is_not_said() -> None:
 
 async def test_nothing_that_is_said_can_rewrite_the_terminal(server: RunningServer) -> None:
     out, notes = io.StringIO(), io.StringIO()
-    transcript = Transcript(out, notes)
+    transcript = Transcript(out.write, lambda line: print(line, file=notes))
     session = await server.create_session()
     async with connect(server.url, session) as client:
         await client.say("hello \x1b[31mred")
