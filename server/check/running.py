@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from server.check.findings import Finding, error, note
-from server.config import Config, Problem
+from server.config import Config, Problem, Sections
 from server.observe.redact import redact_text
 
 __all__ = ["GRACE", "PATIENCE", "Check", "Context", "Findings", "Result", "in_thread", "run"]
@@ -39,6 +39,9 @@ class Context:
     @property
     def doubtful(self) -> frozenset[str]:
         """The sections that have a mistake, so that what stands there instead is not what is meant."""
+        if any(problem.source is None for problem in self.problems):
+            # The file as a whole cannot be read: nobody knows what it says.
+            return frozenset(Sections.__struct_fields__)
         return frozenset(problem.key.partition(".")[0].partition("[")[0] for problem in self.problems)
 
 

@@ -14,19 +14,22 @@ from typing import TYPE_CHECKING, Final
 
 from server.cli.exits import FAILED, OK
 from server.cli.options import Commands, add_database, add_listener, new_command, reading
+from server.cli.output import put
 
 if TYPE_CHECKING:
     from server.check import Result
 
 __all__ = ["add_to"]
 
-_DETAILS: Final = """\
+_NAMES: Final = ("configuration", "python", "process", "listener", "access", "database", "agents", "model")
+
+_DETAILS: Final = f"""\
 It looks at the configuration, Python and its packages, the address, tokens, the database, the agents and the model,
 and says of what it finds what to do about it. It changes nothing: no directory is made, no migration run, no
 PostgreSQL started. Agents' files are loaded, in a process of their own. The model's endpoint is asked for its list
 of models and told nothing. With names, only those checks are run:
 
-  configuration  python  process  listener  access  database  agents  model
+  {"  ".join(_NAMES)}
 
 Exit code 1 means that something does not work; warnings do not count, unless --strict is given.
 
@@ -46,7 +49,9 @@ _WIDEST: Final = 120
 def add_to(commands: Commands) -> None:
     """Add the command."""
     parser = new_command(commands, "check", "check configuration and environment before a start", _DETAILS)
-    parser.add_argument("checks", metavar="CHECK", nargs="*", help="run these only (default: all)")
+    checks = parser.add_argument("checks", metavar="CHECK", nargs="*", help="run these only (default: all)")
+    # Not `choices`: argparse would want the empty list among them.
+    checks.completer = lambda **_: _NAMES  # type: ignore[attr-defined] # this is how argcomplete is told
     parser.add_argument("--strict", action="store_true", help="fail on warnings, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_listener(parser)
@@ -55,17 +60,16 @@ def add_to(commands: Commands) -> None:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if unknown := [name for name in options.checks if name not in _NAMES]:
+        parser.error(f"there is no check {unknown[0]!r}; there are: {', '.join(_NAMES)}")
     from server.check import CHECKS, Context, run
 
-    names = [check.name for check in CHECKS]
-    if unknown := [name for name in options.checks if name not in names]:
-        parser.error(f"there is no check {unknown[0]!r}; there are: {', '.join(names)}")
     chosen = [check for check in CHECKS if not options.checks or check.name in options.checks]
     config, problems = reading(options)
     results = asyncio.run(run(chosen, Context(config, problems, os.environ)))
     levels: Counter[str] = Counter(finding.level for result in results for finding in result.findings)
     failed = bool(levels["error"] or (options.strict and levels["warning"]))
-    print(_json(results, failed) if options.json else "\n".join(_lines(results, levels)))
+    put((_json(results, failed) if options.json else "\n".join(_lines(results, levels))) + "\n")
     return FAILED if failed else OK
 
 

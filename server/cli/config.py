@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from server.cli.exits import OK
 from server.cli.options import Commands, add_database, add_listener, configuration, new_command
+from server.cli.output import put
 
 if TYPE_CHECKING:
     from server.config import Config, Source
@@ -49,13 +50,13 @@ def _config(options: argparse.Namespace) -> int:
     if options.defaults:
         from server.config.reference import template
 
-        print(template(), end="")
+        put(template())
         return OK
     config = configuration(options)
     from server.config.shown import entries
 
     chosen = [entry for entry in entries(config) if not options.changed or entry.source.kind != "default"]
-    print(_json(config, chosen) if options.json else "\n".join(_lines(config.file, chosen)))
+    put((_json(config, chosen) if options.json else "\n".join(_lines(config.file, chosen))) + "\n")
     return OK
 
 

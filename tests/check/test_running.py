@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,9 @@ async def test_a_check_is_not_run_on_a_section_that_has_mistakes() -> None:
     one, other = await run(checks, context(server__port=-1))
     assert [finding.what for finding in one.findings] == ["not looked at, as [server] has mistakes"]
     assert other.findings == [ok("fine")]
+    # Of a file that cannot be read nobody knows what it says.
+    one, other = await run(checks, context(Path("/nowhere/parley.toml")))
+    assert {finding.level for finding in (*one.findings, *other.findings)} == {"note"}
 
 
 def test_checks_have_names_of_their_own_and_need_sections_that_there_are() -> None:
