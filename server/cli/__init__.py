@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from server.cli import chat, check, completion, config, migrate, serve, sessions, tail
-from server.cli.connection import MisuseError, hint
+from server.cli.connection import MisuseError, in_words
 from server.cli.exits import FAILED, INTERRUPTED, MISUSED, OK
 from server.cli.output import OutputError, abandon, note, put
 
@@ -112,9 +112,8 @@ class _Version(argparse.Action):
 
 
 def _complain(error: Exception, options: argparse.Namespace, code: int) -> int:
-    message = getattr(error, "message", None) or str(error)
     # A configuration may have several mistakes, a line each.
-    for line in f"{message}{hint(error, options)}".splitlines():
+    for line in in_words(error, options).splitlines():
         note(f"parley: {line}")
     return code
 

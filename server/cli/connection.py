@@ -20,7 +20,7 @@ __all__ = [
     "add_connection",
     "add_transport",
     "client_of",
-    "hint",
+    "in_words",
     "server_of",
 ]
 
@@ -85,8 +85,16 @@ def client_of(
     return connect(url, session, token=token, transport=choice, after=after, client_id=client_id)
 
 
-def hint(error: Exception, options: argparse.Namespace) -> str:
-    """What to do about a failure, to be put behind its message; empty where the message says enough."""
+def in_words(error: Exception, options: argparse.Namespace) -> str:
+    """What went wrong, and what to do about it where that is known."""
+    message = getattr(error, "message", None) or str(error) or "no answer came in time"
+    path = getattr(error, "path", None)
+    # A path from the root of a command; what is asked in a query is named in the message.
+    field = f"{path[2:]}: " if isinstance(path, str) and path.startswith("$.") else ""
+    return f"{field}{message}{_hint(error, options)}"
+
+
+def _hint(error: Exception, options: argparse.Namespace) -> str:
     from protocol.errors import ErrorCode, ParleyError
 
     if not hasattr(options, "url"):

@@ -20,7 +20,25 @@ from protocol.durable import (
 from protocol.events import Disconnect, ResyncRequired, Warning_
 from server.cli.text import arguments_of, one_line, shorten
 
-__all__ = ["Note", "call_of", "note_of", "result_of"]
+__all__ = ["Narrator", "Note", "call_of", "result_of"]
+
+
+class Narrator:
+    """Says what events say, but nothing twice: a turn ends with the error that was told of just before."""
+
+    def __init__(self) -> None:
+        self._told = ""
+
+    def note_of(self, payload: object) -> Note | None:
+        """What is to be said about an event; None for one that goes without saying."""
+        if isinstance(payload, TurnError):
+            self._told = payload.message
+        elif isinstance(payload, TaskCompleted):
+            error, told, self._told = payload.error, self._told, ""
+            if error is not None and error.message == told:
+                return None
+        note = _note_of(payload)
+        return None if note is None else note._replace(text=one_line(note.text))
 
 
 class Note(NamedTuple):
@@ -28,12 +46,6 @@ class Note(NamedTuple):
 
     text: str
     style: str = "dim"
-
-
-def note_of(payload: object) -> Note | None:
-    """What is to be said about an event; None for one that goes without saying."""
-    note = _note_of(payload)
-    return None if note is None else note._replace(text=one_line(note.text))
 
 
 def _note_of(payload: object) -> Note | None:  # noqa: PLR0911, PLR0912 - a table, a row an event
@@ -45,7 +57,8 @@ def _note_of(payload: object) -> Note | None:  # noqa: PLR0911, PLR0912 - a tabl
             return Note("stopping")
         case TaskCompleted() if payload.status != "completed":
             reason = f": {payload.error.message}" if payload.error else ""
-            return Note(f"the turn was {payload.status}{reason}", "yellow" if payload.status == "cancelled" else "red")
+            verb = "failed" if payload.status == "failed" else f"was {payload.status}"
+            return Note(f"the turn {verb}{reason}", "yellow" if payload.status == "cancelled" else "red")
         case TurnError():
             return Note(f"{payload.code}: {payload.message}", "red")
         case Warning_():

@@ -9,7 +9,7 @@ from uuid import UUID
 from protocol.client import Client, HistoryMessage, Received
 from protocol.durable import MessageCreated, TaskStarted, ToolCall, ToolResultEvent
 from protocol.events import Connected, MessageDelta
-from server.cli.notes import call_of, note_of, result_of
+from server.cli.notes import Narrator, call_of, result_of
 from server.cli.text import one_line, plain
 
 __all__ = ["Transcript"]
@@ -26,7 +26,12 @@ class Transcript:
     """
 
     def __init__(
-        self, out: Callable[[str], None], notes: Callable[[str], None], *, timestamps: bool = False, echo: bool = True
+        self,
+        out: Callable[[str], object],
+        notes: Callable[[str], object],
+        *,
+        timestamps: bool = False,
+        echo: bool = True,
     ) -> None:
         self._out = out
         self._notes = notes
@@ -37,6 +42,7 @@ class Transcript:
         self._written = ""
         self._is_open = False
         self._speaker = "assistant"
+        self._narrator = Narrator()
         self._moment = ""
 
     def show(self, event: Received, client: Client) -> None:
@@ -59,7 +65,7 @@ class Transcript:
             case ToolResultEvent() as result:
                 self._note(f"{result.name} {result_of(result, _RESULT)}")
             case payload:
-                note = note_of(payload)
+                note = self._narrator.note_of(payload)
                 if note is not None:
                     self._note(note.text)
 

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["Actions"]
 
 _LISTED: Final = 20
-_CHOICES: Final[dict[Choice, str]] = {"auto": "what works", "ws": "WebSocket", "sse": "SSE and POST", "ndjson": "NDJSON and POST"}
+_CHOICES: Final[dict[Choice, str]] = {
+    "auto": "what works",
+    "ws": "WebSocket",
+    "sse": "SSE and POST",
+    "ndjson": "NDJSON and POST",
+}
 
 
 class Actions:
@@ -78,6 +83,9 @@ class Actions:
         client, conversation = self._talk.client, self._talk.conversation
         if not name or client is None:
             self._note(f"{conversation.agent} answers; another one with /agent TYPE")
+            return
+        if name == conversation.agent:
+            self._note(f"{name} answers already")
             return
         try:
             await client.switch_agent(name)

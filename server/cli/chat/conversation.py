@@ -25,7 +25,7 @@ from protocol.durable import (
 from protocol.events import AgentStatusChanged, Connected, MessageDelta
 from server.cli.chat.writing import BLANK, Writing
 from server.cli.markdown import Painter, Row
-from server.cli.notes import note_of, result_of
+from server.cli.notes import Narrator, result_of
 from server.cli.text import MARK, arguments_of, one_line, plain, short_id
 
 __all__ = ["Conversation", "Turn"]
@@ -81,6 +81,7 @@ class Conversation:
         self._writing: dict[UUID, Writing] = {}
         self._speaker: str | None = None
         self._was = ""
+        self._narrator = Narrator()
 
     # --- what happens
 
@@ -196,7 +197,7 @@ class Conversation:
                 pass
 
     def _note(self, payload: object) -> None:
-        note = note_of(payload)
+        note = self._narrator.note_of(payload)
         if note is not None:
             self.note(note.text, note.style)
 

@@ -14,7 +14,7 @@ from protocol.errors import ParleyError
 from protocol.events import TaskCancelling, TaskCompleted, TaskStarted
 from server.cli.chat.commands import is_command, said
 from server.cli.chat.opening import Opened, latest_messages
-from server.cli.connection import client_of, hint
+from server.cli.connection import client_of, in_words
 from server.cli.listing import agents_text
 from server.cli.output import note, put
 from server.cli.transcript import Transcript
@@ -134,5 +134,4 @@ class _Lines:
             self._complain(error)
 
     def _complain(self, error: Exception) -> None:
-        message = getattr(error, "message", None) or str(error) or "no answer came in time"
-        note(f"parley: {message}{hint(error, self._options)}")
+        note(f"parley: {in_words(error, self._options)}")

@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from protocol.client import AgentFailed, GrowingAnswer, Client
+from protocol.client import AgentFailed, Client, GrowingAnswer
 from protocol.errors import ParleyError
 from server.cli.chat.opening import Opened
 from server.cli.connection import client_of

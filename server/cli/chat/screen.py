@@ -89,7 +89,8 @@ class Screen:
             output=self._output,
             erase_when_done=True,
             refresh_interval=_TICK,
-            before_render=lambda _: self._shrink(),
+            before_render=lambda _: self._prepare(),
+            after_render=lambda _: self._app.remember_size(),
         )
         self._app.ttimeoutlen = _ESCAPE
         self._app.timeoutlen = _ESCAPE
@@ -118,7 +119,7 @@ class Screen:
             self._output.flush()
             return
         with self._output.held():
-            self._app.renderer.erase(leave_alternate_screen=False)
+            self._app.erase()
             self._output.write_raw(text)
             self._app.redraw()
         self._output.flush()
@@ -151,16 +152,16 @@ class Screen:
     def _draw_above(self) -> StyleAndTextTuples:
         return to_formatted_text(ANSI("\n".join(row.ansi for row in self._rows)))
 
-    def _shrink(self) -> None:
-        """Take the rows that are to be drawn; where there are fewer than before, make room for none."""
+    def _prepare(self) -> None:
+        """Take the rows that are to be drawn; where they cannot be drawn over those before, begin anew."""
         self._rows = self._above()
         drawn = self._app.renderer.last_rendered_screen
         size = self.size
         wanted = self._app.layout.container.preferred_height(size.columns, size.rows).preferred
-        if drawn is not None and min(wanted, size.rows) < drawn.height:
-            with self._output.held():
-                self._app.renderer.erase(leave_alternate_screen=False)
+        if drawn is not None and (min(wanted, size.rows) < drawn.height or self._app.is_resized):
             # What is held goes out with the drawing that follows.
+            with self._output.held():
+                self._app.erase()
 
     def _accept(self, buffer: Buffer) -> bool:
         text = buffer.text
@@ -173,11 +174,7 @@ class Screen:
 
         @keys.add("enter")
         def _(event: KeyPressEvent) -> None:
-            buffer = event.current_buffer
-            if buffer.complete_state is not None and buffer.complete_state.current_completion is not None:
-                buffer.complete_state = None
-            else:
-                buffer.validate_and_handle()
+            event.current_buffer.validate_and_handle()
 
         @keys.add("escape", "enter")
         @keys.add("c-j")
@@ -218,18 +215,33 @@ class Screen:
 class _Application(Application[None]):
     """prompt_toolkit's, which finds the beginning of what it drew also where a terminal has wrapped it anew."""
 
+    _columns: int | None = None
+
+    @property
+    def is_resized(self) -> bool:
+        """Whether the terminal's width is another than when it was drawn on."""
+        return self._columns not in {None, self.output.get_size().columns}
+
+    def remember_size(self) -> None:
+        """It was drawn just now."""
+        self._columns = self.output.get_size().columns
+
     def redraw(self) -> None:
         """Draw now instead of soon."""
         self._redraw()
 
-    def _on_resize(self) -> None:
+    def erase(self) -> None:
+        """Take away what was drawn; the cursor stands where it began."""
         drawn = self.renderer.last_rendered_screen
-        if drawn is not None and _rewraps():
+        if drawn is not None and self.is_resized and _rewraps():
             columns = self.output.get_size().columns
             cursor = drawn.get_cursor_position(self.layout.current_window)
             heights = (_height(drawn.data_buffer[y], columns) for y in range(cursor.y))
             self.output.cursor_up(sum(heights) + cursor.x // columns - cursor.y)
-        super()._on_resize()
+        self.renderer.erase(leave_alternate_screen=False)
+
+    def _on_resize(self) -> None:
+        self._redraw()
 
 
 class _Output(Vt100_Output):

@@ -23,7 +23,7 @@ from server.cli.chat.conversation import Conversation
 from server.cli.chat.opening import Opened, latest_messages
 from server.cli.chat.screen import Screen
 from server.cli.chat.status import View, status_line
-from server.cli.connection import Choice, client_of, hint
+from server.cli.connection import Choice, client_of, in_words
 from server.cli.markdown import Painter
 
 __all__ = ["Talk"]
@@ -244,8 +244,7 @@ class Talk:
 
     def complain(self, error: Exception) -> None:
         """Show what went wrong."""
-        message = getattr(error, "message", None) or str(error) or "no answer came in time"
-        self.conversation.note(f"{message}{hint(error, self.options)}", "red")
+        self.conversation.note(in_words(error, self.options), "red")
 
     # --- what is drawn
 
