@@ -1,12 +1,32 @@
-"""Ports that stay the test's own."""
+"""The network as tests have it: this machine, and ports that stay the test's own."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no name be looked up elsewhere: what is asked may be slow, and what is answered is not the test's."""
+    look_up = socket.getaddrinfo
+
+    def here(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name and name != "localhost":
+            try:
+                ipaddress.ip_address(name)
+            except ValueError:
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
+        return look_up(host, *arguments, **options)
+
+    patch = pytest.MonkeyPatch()
+    config.add_cleanup(patch.undo)
+    patch.setattr(socket, "getaddrinfo", here)
 
 
 @pytest.fixture
