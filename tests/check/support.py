@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from server.check import CHECKS, GRACE, PATIENCE, Context, Finding, run
+from server.check import CHECKS, GRACE, Context, Finding, run
 from server.config import read
 
 __all__ = ["context", "found", "looked", "said"]
+
+#: More than people have: the machine may be busy with something else. Seconds.
+PATIENCE = 40.0
 
 
 def context(
