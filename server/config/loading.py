@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,8 @@ from server.config.sources import FLAG, Given, Source
 __all__ = ["CONFIG_NAME", "Reading", "load", "read"]
 
 CONFIG_NAME: Final = "parley.toml"
+
+_DATA_DIR: Final = "database.data_dir"
 
 _Layer = Mapping[str, tuple[Any, Source]]
 
@@ -60,19 +62,22 @@ def read(
     given = Given()
     on_the_line: _Layer = {key: (value, FLAG) for key, value in (flags or {}).items() if value is not None}
     variables, problems = read_variables(environ)
-    path = file or _named_file(environ) or _file_in(on_the_line, variables, default_data_dir)
+    path = file or _named_file(environ)
+    if path is None:
+        path, mistakes = _file_in_data_dir((on_the_line, variables), default_data_dir)
+        problems += mistakes
     if path is not None:
         problems += _read_file(given, path)
     for layer in (variables, on_the_line):
         _lay_over(given, layer)
     borrow_from_openai(given, environ, OPENAI_URL)
-    sections, mistakes = check(given)
+    sections, refused = check(given)
     fields = {name: getattr(sections, name) for name in Sections.__struct_fields__}
-    return Reading(Config(**fields, file=path, sources=given.sources()), (*problems, *mistakes))
+    return Reading(Config(**fields, file=path, sources=given.sources()), (*problems, *refused))
 
 
 def _lay_over(given: Given, layer: _Layer) -> None:
-    if "database.data_dir" in layer and "database.url" not in layer:
+    if _DATA_DIR in layer and "database.url" not in layer:
         # Whoever names a data directory means the database in there, whatever URL a farther source has.
         given.drop("database", "url")
     for key, (value, source) in layer.items():
@@ -85,13 +90,19 @@ def _named_file(environ: Mapping[str, str]) -> Path | None:
     return Path(named) if named else None
 
 
-def _file_in(flags: _Layer, variables: _Layer, default: Path | None) -> Path | None:
-    layer = next((layer for layer in (flags, variables) if layer.get("database.data_dir", ("",))[0]), None)
-    named = default if layer is None else Path(str(layer["database.data_dir"][0]))
-    if named is None:
-        return None
-    path = named.expanduser() / CONFIG_NAME
-    return path if path.is_file() else None
+def _file_in_data_dir(layers: Iterable[_Layer], default: Path | None) -> tuple[Path | None, list[Problem]]:
+    """The file in the data directory that is named nearest, if there is one."""
+    named = (layer[_DATA_DIR] for layer in layers if _DATA_DIR in layer)
+    value, source = next(named, (default, None))
+    if not value:
+        return None, []
+    try:
+        path = Path(str(value)).expanduser() / CONFIG_NAME
+        return (path if path.is_file() else None), []
+    except (OSError, RuntimeError) as error:
+        # Closed to this user, or in the home of somebody whom nobody knows. Where nobody has named it, it may be so.
+        reason = f"{error.strerror}: {value}" if isinstance(error, OSError) else f"{value} is nobody's home"
+        return None, [] if source is None else [Problem(_DATA_DIR, reason, source)]
 
 
 def _read_file(given: Given, path: Path) -> list[Problem]:

@@ -51,7 +51,10 @@ def look(data_dir: Path) -> DataDir:
     Raises:
         EmbeddedError: it cannot be used as it is; the message says why and what to do.
     """
-    places = Places(data_dir.expanduser().resolve())
+    try:
+        places = Places(data_dir.expanduser().resolve())
+    except RuntimeError:
+        raise EmbeddedError(f"{data_dir} is nobody's home: choose another data directory.") from None
     nearest = next(path for path in (places.data_dir, *places.data_dir.parents) if _is_there(path))
     if not nearest.is_dir():
         raise EmbeddedError(f"{nearest} is no directory: move it away, or choose another data directory.")

@@ -203,6 +203,8 @@ async def test_places_that_cannot_be_used(tmp_path: Path) -> None:
     os.mknod(data_dir)
     (finding,) = await own(data_dir / "deep")
     assert finding.startswith("error: ")
+    (finding,) = await own(Path("~nobody.at.all/x"))
+    assert finding.startswith("note: not looked at, as [database] has mistakes")
     (finding,) = await own(data_dir)
     assert finding == f"error: {data_dir} is no directory -> move it away, or choose another data directory"
 

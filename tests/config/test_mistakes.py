@@ -148,6 +148,22 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "utf-8" in str(read(environ={}, file=tmp_path / "latin.toml")[1][0])
 
 
+def test_a_data_directory_that_cannot_be_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may look anywhere, and tests may be run by root.
+    def closed(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    environ = {"PARLEY_DATA_DIR": "~nobody.at.all/x"}
+    (problem,) = read(environ=environ)[1]
+    text = "database.data_dir: ~nobody.at.all/x is nobody's home (from the environment, PARLEY_DATA_DIR)"
+    assert str(problem) == text
+    monkeypatch.setattr(Path, "is_file", closed)
+    (problem,) = read({"database.data_dir": "/srv/x"}, environ={})[1]
+    assert str(problem) == "database.data_dir: Permission denied: /srv/x (from the command line)"
+    # Nobody has named it, and it may be somebody else's.
+    assert read(environ={}, default_data_dir=Path("/srv/x"))[1] == ()
+
+
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
     assert found(tmp_path, "\ufeff[server]\nport = 1\n") == ()
 
