@@ -76,11 +76,13 @@ async def test_a_server_that_runs_is_found_in_order(file: Path, server: RunningS
         (TOKENS.format(WEAK), [], 0),
         (TOKENS.format(WEAK), ["--strict"], 1),
         ("[server]\nprot = 1\n", [], 1),
+        # Mistakes are told whatever was asked.
+        ("[server]\nprot = 1\n", ["python"], 1),
     ],
 )
 def test_exit_codes(text: str, arguments: list[str], code: int, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(text)
-    assert main(["check", "configuration", "access", "--config", str(file), *arguments]) == code
+    assert main(["check", *(arguments or ["configuration"]), "access", "--config", str(file)]) == code
     out, errors = capsys.readouterr()
     assert errors == ""
     assert WEAK not in out
