@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import UUID
+from typing import Final
 
 from rich.table import Table
 from rich.text import Text
@@ -15,31 +15,39 @@ from server.cli.text import one_line
 
 __all__ = ["agents_text", "ago", "name_of", "sessions_table"]
 
+#: Columns from which on a table shows everything.
+_WIDE: Final = 80
+#: Columns that are taken by what is in them; a title is given at least so many.
+_AGENT: Final = 14
+_MESSAGES: Final = 8
+_USED: Final = 11
+_TITLE: Final = 8
+
 
 def name_of(session: SessionInfo) -> str:
     """What to call a session in a command: its user's own name for it, or its id."""
     return session.alias or str(session.id)
 
 
-def sessions_table(sessions: Sequence[SessionInfo], titles: Mapping[UUID, str], now: datetime | None = None) -> Table:
-    """A row a session. `titles` are what stands for those that have none."""
+def sessions_table(sessions: Sequence[SessionInfo], width: int, now: datetime | None = None) -> Table:
+    """A row a session. Names are whole, so that they can be copied; a narrow terminal is shown fewer columns."""
     now = now or datetime.now(UTC)
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("session", no_wrap=True, overflow="fold")
-    table.add_column("what it is about", ratio=1, no_wrap=True, overflow="ellipsis")
-    table.add_column("agent", no_wrap=True, overflow="ellipsis", max_width=14)
-    table.add_column("messages", justify="right", no_wrap=True)
-    table.add_column("last used", no_wrap=True)
+    wide = width >= _WIDE
+    others = _USED + 2 + (_AGENT + _MESSAGES + 4 if wide else 0)
+    longest = max((len(name_of(session)) for session in sessions), default=0)
+    name = min(longest, max(width - others - 2 - _TITLE, _TITLE))
+    table.add_column("session", overflow="fold", style="cyan", width=name)
+    table.add_column("title", no_wrap=True, overflow="ellipsis", max_width=max(width - name - 2 - others, _TITLE))
+    if wide:
+        table.add_column("agent", no_wrap=True, overflow="ellipsis", max_width=_AGENT)
+        table.add_column("messages", justify="right", no_wrap=True)
+    table.add_column("last used", no_wrap=True, min_width=_USED)
     for session in sessions:
-        title = session.title or titles.get(session.id, "")
-        used = ago(session.last_activity, now) + ("" if session.is_active else ", deleted")
-        table.add_row(
-            Text(one_line(name_of(session)), "cyan"),
-            Text(one_line(title, 200), "" if session.title else "dim"),
-            Text(one_line(session.current_agent)),
-            str(session.message_count),
-            used,
-        )
+        more = (one_line(session.current_agent), str(session.message_count)) if wide else ()
+        used = ago(session.last_activity, now) if session.is_active else "deleted"
+        cells = (one_line(name_of(session)), one_line(session.title or "", 200), *more, used)
+        table.add_row(*map(Text, cells))
     return table
 
 
@@ -56,8 +64,7 @@ def agents_text(agents: Sequence[AgentInfo], acting: str) -> str:
 def ago(timestamp: str, now: datetime) -> str:
     """How long ago something was, roughly."""
     seconds = (now - parse_timestamp(timestamp)).total_seconds()
-    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= length:
-            amount = int(seconds // length)
-            return f"{amount} {unit}{'' if amount == 1 else 's'} ago"
+            return f"{int(seconds // length)} {unit} ago"
     return "just now"

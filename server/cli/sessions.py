@@ -45,8 +45,6 @@ _SUBCOMMANDS: Final = ("list", "show", "history", "delete")
 #: What `GET /sessions` and the history give at once.
 _PAGE: Final = 1000
 _LIMIT: Final = 20
-#: Sessions without a title are told apart by how they begin, up to so many on one screen.
-_MOST_BEGINNINGS: Final = 50
 
 
 def with_subcommand(arguments: Sequence[str]) -> list[str]:
@@ -138,8 +136,8 @@ async def _list(options: argparse.Namespace, server: Server) -> int:
     if options.json:
         for session in sessions:
             put(_json(session) + "\n")
-    elif sys.stdout is not None and sys.stdout.isatty():
-        await _print_table(server, sessions)
+    elif sessions and sys.stdout is not None and sys.stdout.isatty():
+        _print_table(sessions)
     else:
         for session in sessions:
             put("\t".join(_fields(session)) + "\n")
@@ -160,32 +158,15 @@ async def _found(server: Server, words: str | None, limit: int, *, active_only: 
             return found, page.total
 
 
-async def _print_table(server: Server, sessions: Sequence[SessionInfo]) -> None:
-    import asyncio
-
+def _print_table(sessions: Sequence[SessionInfo]) -> None:
     from rich.console import Console
 
     from server.cli.listing import sessions_table
 
-    untitled = [one for one in sessions if not one.title and one.is_active and one.message_count][:_MOST_BEGINNINGS]
-    beginnings = await asyncio.gather(*(_beginning(server, session) for session in untitled))
-    titles = {session.id: text for session, text in zip(untitled, beginnings, strict=True)}
-    if sessions:
-        console = Console(markup=False, emoji=False, highlight=False)
-        with console.capture() as captured:
-            console.print(sessions_table(sessions, titles))
-        put("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
-
-
-async def _beginning(server: Server, session: SessionInfo) -> str:
-    from protocol.errors import ParleyError
-
-    try:
-        page = await server.history(session.id, limit=1)
-    except ParleyError:
-        # It was deleted a moment ago.
-        return ""
-    return page.messages[0].content if page.messages else ""
+    console = Console(markup=False, emoji=False, highlight=False)
+    with console.capture() as captured:
+        console.print(sessions_table(sessions, console.width))
+    put("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _fields(session: SessionInfo) -> tuple[str, ...]:

@@ -39,8 +39,6 @@ exit codes:
   NO_COLOR      set: as --plain
 """
 
-#: Characters of a question that become the title of a session that is begun by it.
-_TITLE: Final = 80
 #: Bytes; the largest command that servers accept is of this order.
 _LARGEST_QUESTION: Final = 16 << 20
 
@@ -116,9 +114,8 @@ async def _run(options: argparse.Namespace, question: str | None) -> int:
     from server.cli.chat.opening import open_session
 
     plain = _is_plain(options)
-    title = None if question is None else " ".join(question.split())[:_TITLE]
     async with server_of(options) as server:
-        opened = await open_session(server, options.session, latest=options.latest, agent=options.agent, title=title)
+        opened = await open_session(server, options.session, latest=options.latest, agent=options.agent)
         if question is not None:
             from server.cli.chat.once import ask
 

@@ -99,12 +99,13 @@ class Actions:
         self._lines(agents_text(self._agents, self._talk.conversation.agent))
 
     async def _list_sessions(self, words: str) -> None:
-        page = await self._talk.server.sessions(words or None, limit=_LISTED)
+        talk = self._talk
+        page = await talk.server.sessions(words or None, limit=_LISTED)
         if not page.sessions:
             self._note("no session is found" if words else "you have no sessions")
             return
         rest = page.total - len(page.sessions)
-        self._talk.conversation.table(sessions_table(page.sessions, {}))
+        talk.conversation.table(sessions_table(page.sessions, talk.painter.width))
         self._note(f"{f'and {rest} more; ' if rest else ''}go to one with /open SESSION")
 
     async def _open(self, name: str) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +22,7 @@ from server.cli.text import one_line, plain
 
 if TYPE_CHECKING:
     from server.cli.chat.conversation import Conversation
+    from server.cli.markdown import Row
 
 __all__ = ["ask"]
 
@@ -76,13 +79,16 @@ async def _print(options: argparse.Namespace, opened: Opened, answer: GrowingAns
 async def _print_growing(answer: GrowingAnswer, client: Client) -> None:
     """Block after block; what is printed stays, so that only what is finished is."""
     conversation = _conversation(client)
-    async for chunk in answer:
-        conversation.show(chunk.event)
-        conversation.refresh()
+    try:
+        async for chunk in answer:
+            conversation.show(chunk.event)
+            conversation.refresh()
+    finally:
+        # Of an answer that was broken off, what there is of it.
+        _put(conversation.open())
 
 
 def _conversation(client: Client) -> Conversation:
-    import os
 
     from server.cli.chat.conversation import Conversation
     from server.cli.markdown import Painter
@@ -91,12 +97,14 @@ def _conversation(client: Client) -> Conversation:
         width = os.get_terminal_size(sys.stdout.fileno()).columns
     except OSError:
         width = 0
-    conversation = Conversation(
-        Painter(width or 80), lambda rows: put("".join(f"{row.ansi}\n" for row in rows)), names=False
-    )
+    conversation = Conversation(Painter(width or 80), _put, names=False)
     conversation.client = client
     conversation.tallest = _HELD_ROWS
     return conversation
+
+
+def _put(rows: Sequence[Row]) -> None:
+    put("".join(f"{row.ansi}\n" for row in rows))
 
 
 def _text(answer: GrowingAnswer) -> str:

@@ -32,28 +32,26 @@ class Opened(NamedTuple):
         return name_of(self.session)
 
 
-async def open_session(
-    server: Server, name: str | None, *, latest: bool = False, agent: str | None = None, title: str | None = None
-) -> Opened:
+async def open_session(server: Server, name: str | None, *, latest: bool = False, agent: str | None = None) -> Opened:
     """The session of this name, made if there is none; without a name the `latest`, or a new one.
 
-    A session that is made gets the agent and the title.
+    A session that is made gets the agent.
 
     Raises MisuseError for what can be no name, ParleyError when the server refuses: NOT_FOUND for an id that no session
     has, as nobody makes up an id.
     """
     if name is not None:
-        return await _named(server, name, agent, title)
+        return await _named(server, name, agent)
     if latest:
         page = await server.sessions(limit=1)
         if page.sessions:
             found = await server.session(page.sessions[0].id)
             return Opened(found, False, "your latest session")
     note = "a new session" if not latest else "a new session, as you have none yet"
-    return await _made(server, None, agent, title, note)
+    return await _made(server, None, agent, note)
 
 
-async def _named(server: Server, name: str, agent: str | None, title: str | None) -> Opened:
+async def _named(server: Server, name: str, agent: str | None) -> Opened:
     try:
         parse_alias(name)
     except ParleyError as error:
@@ -64,15 +62,15 @@ async def _named(server: Server, name: str, agent: str | None, title: str | None
         if error.code is not ErrorCode.NOT_FOUND or _is_uuid(name):
             raise
     try:
-        return await _made(server, name, agent, title, f"a new session; there was none called {name}")
+        return await _made(server, name, agent, f"a new session; there was none called {name}")
     except ParleyError as refusal:
         if refusal.code is ErrorCode.UNKNOWN_AGENT:
             raise MisuseError(f"--agent: {refusal.message}") from None
         raise
 
 
-async def _made(server: Server, name: str | None, agent: str | None, title: str | None, note: str) -> Opened:
-    made = await server.create_session(name, agent_type=agent, title=title)
+async def _made(server: Server, name: str | None, agent: str | None, note: str) -> Opened:
+    made = await server.create_session(name, agent_type=agent)
     return Opened(await server.session(made.id), True, note)
 
 

@@ -23,6 +23,7 @@ from server.cli.chat.conversation import Conversation
 from server.cli.chat.opening import Opened, latest_messages
 from server.cli.chat.screen import Screen
 from server.cli.chat.status import View, status_line
+from server.cli.chat.writing import BLANK
 from server.cli.connection import Choice, client_of, in_words
 from server.cli.markdown import Painter
 
@@ -101,6 +102,7 @@ class Talk:
         if self.client is not None:
             await self._detach()
             await self._tidy()
+            self._put([BLANK])
         self.opened, self._said_anything = opened, False
         self.conversation = Conversation(self.painter, self._put)
         self.conversation.agent = opened.session.current_agent
