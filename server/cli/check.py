@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import shutil
 import sys
@@ -62,6 +61,8 @@ def add_to(commands: Commands) -> None:
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if unknown := [name for name in options.checks if name not in _NAMES]:
         parser.error(f"there is no check {unknown[0]!r}; there are: {', '.join(_NAMES)}")
+    import asyncio
+
     from server.check import CHECKS, Context, run
 
     config, problems = reading(options)

@@ -7,7 +7,6 @@ server is asked with what comes with Python: importing the client takes longer t
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from typing import Any, Final
 
@@ -53,7 +52,7 @@ def complete(parser: argparse.ArgumentParser) -> None:
     import argcomplete
 
     nothing = argcomplete.completers.SuppressCompleter()
-    argcomplete.autocomplete(parser, always_complete_options="long", default_completer=nothing)
+    argcomplete.autocomplete(parser, always_complete_options=False, default_completer=nothing)
 
 
 def session_names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
@@ -75,6 +74,7 @@ def agent_types(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> dict[
 def _ask(options: argparse.Namespace, path: str) -> dict[str, Any]:
     """What the server answers; nothing where it does not: a press of Tab is no place for complaints."""
     import http.client
+    import json
     import urllib.request
 
     url = getattr(options, "url", None) or os.environ.get("PARLEY_URL") or DEFAULT_URL

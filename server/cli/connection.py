@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
-from urllib.parse import urlsplit
 
 #: Which transport is wanted.
 Choice: TypeAlias = Literal["auto", "ws", "sse", "ndjson"]
@@ -101,6 +100,8 @@ def _hint(error: Exception, options: argparse.Namespace) -> str:
         return ""
     url, token = address_of(options)
     if isinstance(error, ConnectionError):
+        from urllib.parse import urlsplit
+
         if urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}:
             return "; is it running? start it with: parley serve"
         return "; is this its address (--url, PARLEY_URL)?"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from server.cli.exits import OK, PENDING
@@ -33,6 +32,8 @@ def add_to(commands: Commands) -> None:
 
 
 def _migrate(options: argparse.Namespace) -> int:
+    import asyncio
+
     return asyncio.run(_run(configuration(options), check=options.check))
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 from typing import TYPE_CHECKING, Final
 
 from server.cli.options import Commands, add_database, add_listener, configuration, new_command
-from server.version import VERSION
 
 if TYPE_CHECKING:
     from server.services import Services
@@ -51,6 +49,8 @@ def add_to(commands: Commands) -> None:
 def _serve(options: argparse.Namespace) -> int:
     config = configuration(options)
     _warn_of_strays()
+    import asyncio
+
     from server.run import run
 
     return asyncio.run(run(config, _announce))
@@ -69,6 +69,8 @@ def _warn_of_strays() -> None:
 
 
 def _announce(address: str, services: Services) -> None:
+    from server.version import VERSION
+
     agent = services.registry.default
     tokens = len(services.config.auth.tokens)
     database = services.store.name
