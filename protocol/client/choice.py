@@ -51,11 +51,11 @@ class Choice:
     neither works they take turns.
     """
 
-    def __init__(self, fixed: Transport | None, url: str, again: float, memory: Memory = SHARED) -> None:
+    def __init__(self, fixed: Transport | None, url: str, again: float, memory: Memory | None = None) -> None:
         self._fixed = fixed
         self._url = url
         self._again = again
-        self._memory = memory
+        self._memory = memory = SHARED if memory is None else memory
         self._strikes = 0
         self._proven = False
         self._not_before = memory.blocked_until(url)

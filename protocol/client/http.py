@@ -63,6 +63,13 @@ def path_of(session: object, leaf: str = "") -> str:
     return f"/sessions/{quote(name, safe='')}" + (f"/{leaf}" if leaf else "")
 
 
+async def _stay(session: object, context: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+    """Follow nobody: a token is for one server, and a POST that is redirected becomes a GET."""
+    answer = redirect.response
+    answer.close()
+    raise refusal(answer.status, "", b"", answer.headers.get("Location"))
+
+
 class Http:
     """Requests to one server. Open before use, close after it. Raises ValueError for an unusable address."""
 
@@ -89,7 +96,9 @@ class Http:
         """Get ready; nothing is sent yet."""
         # A stream has no total time; silence is what ends it.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.timings.opening)
-        self._session = aiohttp.ClientSession(timeout=timeout)
+        trace = aiohttp.TraceConfig()
+        trace.on_request_redirect.append(_stay)
+        self._session = aiohttp.ClientSession(timeout=timeout, trace_configs=[trace])
 
     async def close(self) -> None:
         """Close all connections. May be called again."""
@@ -145,14 +154,7 @@ class Http:
         wait = aiohttp.ClientTimeout(total=self.timings.answer, sock_connect=self.timings.opening)
         session = self.session
         try:
-            async with session.request(
-                # A token goes to nobody else, and a POST that is redirected becomes a GET.
-                *(method, address),
-                data=data,
-                headers=headers,
-                timeout=wait,
-                allow_redirects=False,
-            ) as answer:
+            async with session.request(method, address, data=data, headers=headers, timeout=wait) as answer:
                 content = await self.read(answer)
                 if not 200 <= answer.status < 300:
                     raise self.refused(answer, content)
@@ -171,4 +173,4 @@ class Http:
 
     def refused(self, answer: aiohttp.ClientResponse, content: bytes) -> ParleyError:
         """What an answer that is none means."""
-        return refusal(answer.status, answer.content_type, content, answer.headers.get("Location"))
+        return refusal(answer.status, answer.content_type, content)

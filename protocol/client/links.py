@@ -108,7 +108,7 @@ async def open_stream(
     headers = await http.headers() | {"Accept": wanted, "Cache-Control": "no-store"}
     async with (
         asyncio.timeout(options.timings.opening) as opening,
-        http.session.get(http.address(f"{path}/events", query), headers=headers, allow_redirects=False) as response,
+        http.session.get(http.address(f"{path}/events", query), headers=headers) as response,
     ):
         if response.status != 200:
             raise http.refused(response, await http.read(response))

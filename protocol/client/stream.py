@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Final
 
 import aiohttp
@@ -205,12 +205,8 @@ class Stream:
         payload = _payload(envelope, link)
         if self._phase == "opening" and not isinstance(payload, Connected | Disconnect):
             raise ViolationError(f"the server began with {envelope.event_type!r} instead of 'connected'")
-        if envelope.cursor is not None:
-            standing = self._standing(envelope.cursor)
-            if standing == "repeated":
-                return
-            if standing == "gap":
-                raise ViolationError(f"events are missing between {self._place.cursor} and {envelope.cursor}")
+        if envelope.cursor is not None and not self._is_next(envelope.cursor):
+            return
         match payload:
             case Ack() | CommandError():
                 self._outbox.answer(payload)
@@ -219,7 +215,8 @@ class Stream:
             case Sync():
                 self._synced(payload, transport, link)
             case ResyncRequired():
-                self._move(payload)
+                with _as_violation("resync_required"):
+                    self._place.move(payload.cursor)
             case Disconnect():
                 self._farewell = payload
             case _:
@@ -238,23 +235,19 @@ class Stream:
             self._outbox.attach(link)
 
     def _begin(self, connected: Connected) -> None:
+        with _as_violation("connected"):
+            self._place.begin(connected.cursor)
         heartbeat = connected.heartbeat_interval_ms / 1000
         self._heartbeat = min(max(heartbeat, _SHORTEST_HEARTBEAT), _LONGEST_HEARTBEAT)
-        self._phase = "syncing"
-        self.connected = connected
         self._outbox.limits = connected.limits
-        try:
-            self._place.begin(connected.cursor)
-        except ParleyError as error:
-            raise ViolationError(f"connected: {error.message}") from error
+        self._phase = "syncing"
         self._refused_tokens = 0
+        self.connected = connected
         self.opened.set()
 
     def _synced(self, sync: Sync, transport: Transport, link: Link) -> None:
-        try:
+        with _as_violation("sync"):
             complete = self._place.reaches(sync.through)
-        except ParleyError as error:
-            raise ViolationError(f"sync: {error.message}") from error
         if not complete:
             raise ViolationError(f"events are missing between {self._place.cursor} and {sync.through}")
         self._phase, self._since = "live", asyncio.get_running_loop().time()
@@ -264,17 +257,23 @@ class Stream:
             self._outbox.attach(link)
         self.watch.become(Status("open", transport))
 
-    def _move(self, resync: ResyncRequired) -> None:
-        try:
-            self._place.move(resync.cursor)
-        except ParleyError as error:
-            raise ViolationError(f"resync_required: {error.message}") from error
+    def _is_next(self, cursor: str) -> bool:
+        """Move on to a durable event; False for one that was there before."""
+        before = self._place.cursor
+        with _as_violation("an event's cursor"):
+            standing = self._place.take(cursor)
+        if standing == "gap":
+            raise ViolationError(f"events are missing between {before} and {cursor}")
+        return standing == "next"
 
-    def _standing(self, cursor: str) -> str:
-        try:
-            return self._place.take(cursor)
-        except ParleyError as error:
-            raise ViolationError(f"an event's cursor: {error.message}") from error
+
+@contextmanager
+def _as_violation(what: str) -> Iterator[None]:
+    """What cannot be read was said by somebody who does not speak the protocol."""
+    try:
+        yield
+    except ParleyError as error:
+        raise ViolationError(f"{what}: {error.message}") from error
 
 
 def _envelope(frame: bytes, link: Link) -> Envelope:

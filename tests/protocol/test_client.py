@@ -1,3 +1,5 @@
+"""The Python client against the real server: what it promises, over each of the ways that it can be connected."""
+
 from __future__ import annotations
 
 import asyncio
@@ -5,55 +7,40 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
-from uuid import UUID
 
-import msgspec
 import pytest
 from aiohttp import web
 
-from protocol.client import Backoff, Client, Received, Timings, connect, create_session
+from protocol.client import Events, Status, Timings, connect, create_session
+from protocol.client.choice import Memory
 from protocol.commands import Ping, SwitchAgent, UserMessage
 from protocol.delta import MessageText
 from protocol.errors import ErrorCode, ParleyError
-from protocol.events import Connected, MessageCreated, MessageDelta, Sync
+from protocol.events import AgentSwitched, Connected, MessageCreated, MessageDelta, QueueChanged
 from server.agents.interface import AgentContext, agent
 from server.config import AuthSettings, TokenSettings
 from tests.auth.door import ADA
+from tests.protocol.support import QUICK, WAYS, complete, numbers, serving, until
 from tests.support.server import MakeServer, RunningServer
 
-TRANSPORTS = ["ws", "sse", "ndjson"]
-
-
-async def until(client: Client, event_type: str, count: int = 1) -> list[Received]:
-    """Events up to the count-th of a type."""
-    seen: list[Received] = []
-    async for event in client:
-        seen.append(event)
-        count -= event.event_type == event_type
-        if not count:
-            break
-    return seen
-
-
-def numbers(events: list[Received]) -> list[int]:
-    return [event.envelope.seq for event in events if event.envelope.seq is not None]
+ways = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
 @pytest.mark.feature("E02", "S10")
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_conversation_over_each_transport(server: RunningServer, transport: Any) -> None:
+@ways
+async def test_a_conversation_over_each_transport(server: RunningServer, way: Any) -> None:
     made = await create_session(server.url, "mine", title="T", agent_type="offline")
-    async with connect(server.url, "mine", transport=transport, client_id="me") as client:
+    async with connect(server.url, "mine", **way, client_id="me") as client:
         ack = await client.say("hello")
         events = await until(client, "task_completed")
-        assert (client.transport, client.client_id) == (transport, "me")
+        assert (client.transport, client.client_id) == (way["transport"], "me")
         assert client.cursor == events[-1].cursor
     assert isinstance(events[0].payload, Connected)
     assert events[0].payload.session.session_id == made.id
     assert (ack.status, ack.message_id is not None) == ("accepted", True)
     messages = [event.payload for event in events if isinstance(event.payload, MessageCreated)]
     assert [(message.role, message.client_id) for message in messages] == [("user", "me"), ("assistant", None)]
-    assert numbers(events) == list(range(1, len(numbers(events)) + 1))
+    assert complete(events)
     assert client.texts == {}
 
 
@@ -83,38 +70,40 @@ async def test_texts_grow_while_they_are_written(make_server: MakeServer) -> Non
 
 
 @pytest.mark.feature("T02")
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@ways
 async def test_it_comes_back_where_it_was_after_a_restart(
-    make_server: MakeServer, unused_tcp_port: int, transport: Any
+    make_server: MakeServer, unused_tcp_port: int, way: Any
 ) -> None:
     server = await make_server(port=unused_tcp_port)
     session = await server.create_session()
-    async with connect(server.url, session, transport=transport, after="0") as client:
+    async with connect(server.url, session, **way, after="0", timings=QUICK) as client:
         await client.say("one")
         before = await until(client, "task_completed")
         await server.stop()
         server = await make_server(port=unused_tcp_port)
         await client.say("two")
         after = await until(client, "task_completed")
-    assert numbers(before + after) == list(range(1, numbers(after)[-1] + 1))
+    assert complete(before + after)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_cursor_continues_over_any_other_transport(server: RunningServer, transport: Any) -> None:
+@ways
+async def test_a_cursor_continues_over_any_other_transport(server: RunningServer, way: Any) -> None:
     session = await server.create_session()
     async with connect(server.url, session, transport="ws", after="0") as client:
         await client.say("one")
         whole = await until(client, "task_completed")
     middle = next(event for event in whole if event.envelope.seq == 2)
-    async with connect(server.url, session, transport=transport, after=middle.cursor) as client:
+    async with connect(server.url, session, **way, after=middle.cursor) as client:
         rest = await until(client, "sync")
     assert numbers(rest) == numbers(whole)[2:]
-    assert [event.raw for event in rest if event.cursor] == [event.raw for event in whole if event.cursor][2:]
+    assert [event.envelope.timestamp for event in rest if event.cursor] == [
+        event.envelope.timestamp for event in whole if event.cursor
+    ][2:]
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_command_is_answered_or_refused(server: RunningServer, transport: Any) -> None:
-    async with connect(server.url, transport=transport) as client:
+@ways
+async def test_a_command_is_answered_or_refused(server: RunningServer, way: Any) -> None:
+    async with connect(server.url, **way) as client:
         await until(client, "sync")
         command = UserMessage(id="c1", content="once")
         first = await client.send(command)
@@ -138,19 +127,19 @@ async def test_whoever_does_not_iterate_can_still_speak(server: RunningServer) -
             ack = await client.say(f"message {number}")
             assert ack.status in {"accepted", "queued"}
         events = await until(client, "task_completed", 5)
-    assert numbers(events) == list(range(1, len(numbers(events)) + 1))
+    assert complete(events)
 
 
-@pytest.mark.parametrize("transport", [*TRANSPORTS, "auto"])
-async def test_a_refusal_ends_it_and_says_why(make_server: MakeServer, transport: Any) -> None:
+@pytest.mark.parametrize("way", [*WAYS.values(), {}], ids=[*WAYS, "auto"])
+async def test_a_refusal_ends_it_and_says_why(make_server: MakeServer, way: Any) -> None:
     server = await make_server(auth=AuthSettings(tokens=(TokenSettings(user="ada", token=ADA),)))
     for token, session, code in ((None, "x", "unauthorized"), ("wrong", "x", "unauthorized"), (ADA, "x", "not_found")):
         with pytest.raises(ParleyError) as caught:
-            async with connect(server.url, session, token=token, transport=transport):
+            async with connect(server.url, session, token=token, **way):
                 pass
         assert caught.value.code.code == code
     await create_session(server.url, "mine", token=ADA)
-    async with connect(server.url, "mine", token=ADA, transport=transport) as client:
+    async with connect(server.url, "mine", token=ADA, **way) as client:
         assert (await client.say("hello")).status == "accepted"
 
 
@@ -183,12 +172,6 @@ async def test_closing_ends_the_iteration(server: RunningServer) -> None:
         await client.say("too late")
 
 
-async def test_nobody_there_is_told(unused_tcp_port: int) -> None:
-    with pytest.raises(ConnectionError, match="does not answer: nothing listens on port"):
-        async with connect(f"http://127.0.0.1:{unused_tcp_port}", "x", timings=Timings(opening=2.0)):
-            pass
-
-
 @asynccontextmanager
 async def middlebox(server: RunningServer, how: str) -> AsyncIterator[tuple[str, list[str]]]:
     """A proxy in front of the server that does not like WebSocket; its address, and what it was asked for."""
@@ -215,113 +198,32 @@ async def middlebox(server: RunningServer, how: str) -> AsyncIterator[tuple[str,
                 await response.write(data)
         return response
 
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", forward)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site.port}", asked
-    finally:
-        await runner.cleanup()
+    async with serving(forward) as url:
+        yield url, asked
 
 
 @pytest.mark.feature("T01")
 @pytest.mark.parametrize("how", ["refuses", "cuts"])
-async def test_regression_28_a_network_without_websocket_is_noticed(server: RunningServer, how: str) -> None:
+async def test_regression_28_a_network_without_websocket_is_noticed(
+    server: RunningServer, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.client.choice.SHARED", Memory())
     session = await server.create_session()
     async with middlebox(server, how) as (url, asked), connect(url, session, after="0") as client:
         await client.say("hello")
         events = await until(client, "task_completed")
         assert client.transport == "sse"
-    assert numbers(events) == list(range(1, len(numbers(events)) + 1))
+        # Whoever comes next does not have to find out again.
+        async with connect(url, session) as other:
+            await until(other, "sync")
+    assert complete(events)
     assert asked[:2] == ["ws", session if how == "refuses" else "events"]
     assert asked.count("ws") == 1
 
 
-def test_regression_27_pauses_grow_and_never_shrink_below_the_advice() -> None:
-    backoff = Backoff(shortest=0.5, longest=20)
-    limits = [0.5, 1, 2, 4, 8, 16, 20, 20]
-    assert all(0 <= backoff.next() <= limit for limit in limits)
-    assert 7 <= backoff.next(at_least=7) <= 27
-    for _ in range(10_000):
-        backoff.next()
-    backoff.reset()
-    assert backoff.next() <= 0.5
-    draws = {Backoff().next() for _ in range(50)}
-    assert len(draws) > 40
-
-
-@asynccontextmanager
-async def scripted(frames: list[dict[str, Any]]) -> AsyncIterator[tuple[str, list[str]]]:
-    """A server that says these frames over NDJSON and then nothing; its address, and the `after` of each connection."""
-    opened: list[str] = []
-
-    async def events(request: web.Request) -> web.StreamResponse:
-        opened.append(request.query.get("after", ""))
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        for frame in frames:
-            await response.write(msgspec.json.encode(ENVELOPE | frame) + b"\n")
-        await asyncio.Event().wait()
-        return response
-
-    app = web.Application()
-    app.router.add_get("/sessions/{session}/events", events)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{site.port}", opened
-    finally:
-        await runner.cleanup()
-
-
-async def test_unknown_events_are_passed_on_and_repeated_ones_are_not() -> None:
-    future = {"event_type": "from_the_future", "payload": {"x": 1}, "seq": 1, "cursor": "e.1"}
-    sync = {"event_type": "sync", "payload": {"from": "e.0", "through": "e.1"}}
-    async with (
-        scripted([_connected(), future, future, sync]) as (url, _),
-        connect(url, "x", transport="ndjson") as client,
-    ):
-        seen = await until(client, "sync")
-    assert [event.event_type for event in seen] == ["connected", "from_the_future", "sync"]
-    assert seen[1].payload is None
-    assert isinstance(seen[2].payload, Sync)
-
-
-@pytest.mark.feature("T03")
-async def test_silence_is_a_lost_connection() -> None:
-    event = {"event_type": "from_the_future", "payload": {}, "seq": 7, "cursor": "e.7"}
-    async with (
-        scripted([_connected(heartbeat_ms=20), event]) as (url, opened),
-        connect(url, "x", transport="ndjson", after="e.6", timings=Timings(grace=0)) as client,
-    ):
-        # On a machine that stands still for 40 ms silence may come before the event, once or twice.
-        while "e.7" not in opened:
-            await until(client, "connected")
-    assert opened[0] == "e.6"
-    assert opened == sorted(opened)
-
-
-async def test_a_snapshot_moves_the_cursor() -> None:
-    resync = {"event_type": "resync_required", "payload": {"reason": "epoch_changed", "cursor": "f.9"}}
-    first = {"event_type": "from_the_future", "payload": {}, "seq": 10, "cursor": "f.10"}
-    async with (
-        scripted([_connected(), resync, first]) as (url, _),
-        connect(url, "x", transport="ndjson", after="e.50") as client,
-    ):
-        await until(client, "resync_required")
-        assert client.cursor == "f.9"
-        await until(client, "from_the_future")
-        assert client.cursor == "f.10"
-
-
-@pytest.mark.parametrize("transport", ["ws", "sse"])
+@pytest.mark.parametrize("way", [WAYS["ws"], WAYS["sse"]], ids=["ws", "sse"])
 async def test_a_command_outlives_a_database_that_is_away(
-    server: RunningServer, transport: Any, monkeypatch: pytest.MonkeyPatch
+    server: RunningServer, way: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     db, refused, back = server.services.db, asyncio.Event(), asyncio.Event()
 
@@ -330,7 +232,7 @@ async def test_a_command_outlives_a_database_that_is_away(
         refused.set()
         await back.wait()
 
-    async with connect(server.url, transport=transport) as client:
+    async with connect(server.url, **way) as client:
         await until(client, "sync")
         monkeypatch.setattr(client._outbox, "_pause", pause)
         await db.close()
@@ -343,27 +245,167 @@ async def test_a_command_outlives_a_database_that_is_away(
     assert [event.event_type for event in events].count("message_created") == 2
 
 
-ENVELOPE = {"session_id": str(UUID(int=1)), "timestamp": "2026-01-02T03:04:05.678Z"}
+# --- what else can be said
 
 
-def _connected(heartbeat_ms: int = 15_000) -> dict[str, Any]:
-    session, moment = ENVELOPE["session_id"], ENVELOPE["timestamp"]
-    about = {
-        "session_id": session,
-        "current_agent": "a",
-        "is_active": True,
-        "message_count": 0,
-        "created_at": moment,
-        "last_activity": moment,
-    }
-    payload = {
-        "client_id": "c",
-        "cursor": "e.0",
-        "session": about,
-        "limits": {"max_command_bytes": 1, "max_nesting": 1},
-        "heartbeat_interval_ms": heartbeat_ms,
-        "agent": {"type": "a", "agent_id": session, "name": "A"},
-        "clients": [],
-        "server_version": "1",
-    }
-    return {"event_type": "connected", "payload": payload}
+@pytest.fixture
+async def patient(make_server: MakeServer) -> tuple[RunningServer, asyncio.Event]:
+    """A server whose agent `slow` answers once it may; `quick` answers at once."""
+    may = asyncio.Event()
+
+    @agent(type="slow")
+    async def slow(context: AgentContext) -> AsyncGenerator[str, None]:
+        yield "One "
+        await may.wait()
+        yield "two."
+
+    @agent(type="quick")
+    async def quick(context: AgentContext) -> AsyncGenerator[str, None]:
+        yield "Yes."
+
+    return await make_server(slow, quick), may
+
+
+@ways
+async def test_a_turn_is_cancelled_and_the_queue_changed(
+    patient: tuple[RunningServer, asyncio.Event], way: Any
+) -> None:
+    server, may = patient
+    async with connect(server.url, **way) as client:
+        running = await client.say("begin")
+        first, second, third = [
+            waiting for word in ("a", "b", "c") if (waiting := (await client.say(word)).message_id) is not None
+        ]
+        await client.reorder([third, first, second])
+        await client.withdraw(second)
+        await client.cancel(running.turn_id)
+        may.set()
+        events = await until(client, "task_completed", 3)
+    assert complete(events)
+    changes = [event.payload for event in events if isinstance(event.payload, QueueChanged)]
+    assert [change.change for change in changes] == [*["added"] * 3, "reordered", "removed", "started", "started"]
+    asked = [
+        event.payload.content
+        for event in events
+        if isinstance(event.payload, MessageCreated) and event.payload.role == "user"
+    ]
+    assert asked == ["begin", "c", "a"]
+
+
+@pytest.mark.feature("S26")
+@ways
+async def test_another_agent_takes_over(patient: tuple[RunningServer, asyncio.Event], way: Any) -> None:
+    server, _ = patient
+    async with connect(server.url, **way) as client:
+        await client.switch_agent("quick", "no time")
+        await client.say("well?")
+        events = await until(client, "task_completed")
+    (switched,) = [event.payload for event in events if isinstance(event.payload, AgentSwitched)]
+    assert (switched.from_agent, switched.to_agent, switched.reason) == ("slow", "quick", "no time")
+    assert [event.text for event in events if event.event_type == "message_created"] == ["well?", "Yes."]
+
+
+@ways
+async def test_what_was_said_is_there_to_be_read(server: RunningServer, way: Any) -> None:
+    async with connect(server.url, **way) as client:
+        assert 0 <= await client.ping() < 60
+        await client.say("echo hello")
+        await until(client, "task_completed")
+        page = await client.history(limit=1)
+        assert (page.message_count, [message.content for message in page.messages]) == (2, ["echo hello"])
+        assert [message.role async for message in client.messages()] == ["user", "assistant"]
+        assert str(page.session_id) == client.session
+
+
+async def test_commands_of_several_tasks_keep_their_order(server: RunningServer) -> None:
+    async with connect(server.url) as client:
+        await asyncio.gather(*[client.say(f"echo {number}") for number in range(20)])
+        events = await until(client, "task_completed", 20)
+    messages = [event.payload for event in events if isinstance(event.payload, MessageCreated)]
+    assert [one.content for one in messages if one.role == "user"] == [f"echo {number}" for number in range(20)]
+
+
+async def test_what_cannot_be_sent_is_not_sent(server: RunningServer) -> None:
+    async with connect(server.url, transport="ws") as client:
+        await until(client, "sync")
+        for content, code in (
+            ("", ErrorCode.INVALID),
+            ("a\0b", ErrorCode.INVALID),
+            ("x" * (1 << 21), ErrorCode.TOO_LARGE),
+        ):
+            # More often than the server bears with: it does not hear of them.
+            for _ in range(30):
+                with pytest.raises(ParleyError) as caught:
+                    await client.say(content)
+                assert caught.value.code is code
+        assert server.services.hub.counters.malformed == 0
+        assert (await client.say("hello")).status == "accepted"
+
+
+# --- iterating
+
+
+async def test_two_iterations_at_a_time_see_the_same(server: RunningServer) -> None:
+    async def read(events: Events) -> list[str]:
+        seen = []
+        async for event in events:
+            seen.append(event.event_type)
+            if event.event_type == "task_completed":
+                break
+        return seen
+
+    async with connect(server.url) as client:
+        one, two = aiter(client), aiter(client)
+        reading = asyncio.gather(read(one), read(two))
+        await client.say("hello")
+        first, second = await reading
+    assert first == second
+    assert first[0] == "connected"
+
+
+async def test_iterating_and_speaking_need_a_connection(server: RunningServer) -> None:
+    client = connect(server.url)
+    with pytest.raises(RuntimeError, match="not connected"):
+        aiter(client)
+    with pytest.raises(ConnectionError, match="not connected"):
+        await client.say("hello")
+    async with client:
+        pass
+    with pytest.raises(RuntimeError, match="used once"):
+        await client.__aenter__()
+
+
+# --- how it stands
+
+
+@pytest.mark.feature("T01")
+async def test_changes_tell_how_it_stands(make_server: MakeServer, unused_tcp_port: int) -> None:
+    server = await make_server(port=unused_tcp_port)
+    client = connect(server.url, timings=QUICK)
+    seen: list[Status] = []
+    reconnecting = asyncio.Event()
+    opened = asyncio.Event()
+
+    async def watch() -> None:
+        async for status in client.changes():
+            seen.append(status)
+            reconnecting.set() if status.state == "reconnecting" else None
+            opened.set() if status.state == "open" else None
+
+    watching = asyncio.create_task(watch())
+    async with client:
+        await opened.wait()
+        assert (client.state, client.status.transport) == ("open", "ws")
+        opened.clear()
+        await server.stop()
+        await reconnecting.wait()
+        assert client.transport is None
+        server = await make_server(port=unused_tcp_port)
+        client.wake()
+        await opened.wait()
+    await watching
+    states = [status.state for status in seen]
+    assert (states[0], states[1], states[-1]) == ("connecting", "open", "closed")
+    away = [status for status in seen if status.state == "reconnecting"]
+    assert all(status.retry_in is not None and status.reason for status in away)
+    assert client.state == "closed"
