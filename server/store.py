@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,13 +11,13 @@ import asyncpg
 
 from protocol.errors import ErrorCode, ParleyError
 from server.config import DatabaseSettings
+from server.config.secrets import hidden_url
 from storage import migrations
 from storage.embedded import EmbeddedPostgres, default_data_dir
 from storage.pool import is_outage
 
 __all__ = ["Store", "StoreError"]
 
-_PASSWORD: Final = re.compile(r"(?<=:)[^:@/]*(?=@)")
 _CONNECT_TIMEOUT: Final = 10.0
 
 
@@ -35,8 +34,7 @@ class Store:
         self.version: str | None = None
         self.embedded: EmbeddedPostgres | None = None
         if settings.url is None:
-            data_dir = default_data_dir() if settings.data_dir is None else Path(settings.data_dir)
-            self.embedded = EmbeddedPostgres(data_dir)
+            self.embedded = EmbeddedPostgres(_usual_place() if settings.data_dir is None else Path(settings.data_dir))
 
     @property
     def address(self) -> str | Mapping[str, Any]:
@@ -48,11 +46,11 @@ class Store:
 
     @property
     def name(self) -> str:
-        """For people: which PostgreSQL, and where; the URL without its password."""
+        """For people: which PostgreSQL, and where; the URL without its secrets."""
         version = f"PostgreSQL {self.version}" if self.version else "PostgreSQL"
         if self.embedded is not None:
             return f"embedded {version} in {self.embedded.data_dir}"
-        return f"{version} at {_PASSWORD.sub('***', self._url or '')}"
+        return f"{version} at {hidden_url(self._url or '')}"
 
     async def start(self) -> None:
         """Start the embedded server, if it is that one. Raises storage.embedded.EmbeddedError."""
@@ -99,3 +97,11 @@ class Store:
             if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | ValueError):
                 raise StoreError(f"{self.name}: {error}") from error
             raise
+
+
+def _usual_place() -> Path:
+    try:
+        return default_data_dir()
+    except RuntimeError:
+        # Path.home() of a user without a name or a home, as containers have them.
+        raise StoreError("this user has no home directory to keep a database in: name one (--data-dir)") from None
