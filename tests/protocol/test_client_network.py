@@ -175,16 +175,14 @@ async def test_the_transport_may_change_in_the_middle_of_an_answer(make_server: 
         yield "two."
 
     server = await make_server(slow)
-    # A WebSocket that worked gets three chances, unless it lived long.
-    timings = Timings(shortest_pause=0.01, longest_pause=0.05, stable=3600)
-    async with proxy(server.port) as network, connect(network.url, timings=timings) as client:
+    async with proxy(server.port) as network, connect(network.url, timings=QUICK) as client:
         answer = client.ask("count")
         texts, transports = [], []
         async for chunk in answer:
             texts.append(chunk.text)
             transports.append(client.transport)
             if chunk.text == "One ":
-                network.cut_next(0, 0)
+                network.forbid(b"Upgrade: websocket")
                 network.cut()
                 async for status in client.changes():
                     if status.transport == "sse":

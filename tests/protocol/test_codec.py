@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import random
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from protocol import codec
 from protocol.codec import (
     MAX_NESTING,
     Encoding,
@@ -18,8 +20,9 @@ from protocol.codec import (
     decode_commands,
     encode_command,
 )
-from protocol.commands import Command, Ping, RefreshToken, ToolResult, UserMessage
+from protocol.commands import COMMANDS, Command, Ping, RefreshToken, ToolResult, UserMessage
 from protocol.errors import ErrorCode, ParleyError
+from protocol.values import canonical
 from tests.protocol.strategies import COMMAND_STRATEGIES, FINITE, JSON, commands, few
 
 ENCODINGS: list[Encoding] = ["json", "msgpack"]
@@ -66,6 +69,44 @@ def test_the_hash_knows_no_encoding_no_order_and_no_delivery(command: Command, c
         decode_command(json.dumps(plain)),
     ]
     assert {command_hash(variant) for variant in variants} == {command_hash(command)}
+
+
+@given(commands())
+def test_the_hash_is_that_of_the_sorted_json(command: Command) -> None:
+    """Stored hashes outlive versions: whatever way is taken to it, it is this."""
+    value = msgspec.to_builtins(command)
+    asked = {key: item for key, item in value.items() if key not in ("id", "n")}
+    encoded = msgspec.json.encode(canonical(asked), order="deterministic")
+    assert command_hash(command) == hashlib.sha256(encoded).digest()
+
+
+ODD_FIELDS = st.sampled_from(
+    [
+        '"n":1.0', '"n":1e0', '"n":true', '"n":"1"', '"n":null', '"n":1e999', '"n":18446744073709551617', '"n":-1',
+        '"on_busy":"x"', '"on_busy":"reject"', '"content":""', '"content":"\\u0000"', '"content":"\\ud800"',
+        '"content":"\\u0041"', '"content":[]', '"content":[{"type":"text","text":"x"}]', '"content":[{"text":"x"}]',
+        '"content":[{"type":"text","text":"\\ud83d\\ude00"}]', '"content":[[["x"]]]', '"content":null',
+        '"content":"😀é"', '"type":"ping"', '"type":"nothing"', '"type":null', '"id":"b"', '"id":"b c"', '"id":7',
+        '"odd":1', '"agent_type":"coder"', '"agent_type":null', '"turn_id":"00000000-0000-0000-0000-000000000000"',
+        '"order":[]', '"remove":null', '"token":"t"',
+    ]
+)  # fmt: skip
+
+
+@given(st.sampled_from(sorted(COMMANDS)), st.lists(ODD_FIELDS, max_size=3), st.sampled_from(["", " ", "x", "]"]))
+def test_the_short_way_to_a_command_leads_where_the_other_one_does(name: str, fields: list[str], end: str) -> None:
+    text = "{" + ",".join([f'"type":"{name}","id":"a","content":"hello"', *fields]) + "}" + end
+
+    def outcome() -> object:
+        try:
+            return decode_command(text.encode())
+        except ParleyError as error:
+            return error.code, error.message, error.path, error.id
+
+    quick = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_read_closed", lambda data, max_bytes: None)
+        assert outcome() == quick
 
 
 @given(commands(), commands())

@@ -12,16 +12,32 @@ __all__ = ["Proxy", "proxy"]
 
 
 class _Pair:
-    """One connection through the proxy."""
+    """One connection through the proxy; at the end of a block it is cut, as half of it is none."""
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter, down: int | None) -> None:
-        self.ends = (client, server)
-        #: Bytes from the server that still pass; None: all.
-        self.down = down
+        self._ends = (client, server)
+        self._down = down
+
+    def left(self) -> bool:
+        """Whether the server may still say something."""
+        return self._down is None or self._down > 0
+
+    def allowed(self, data: bytes) -> bytes:
+        """What of it passes."""
+        if self._down is not None:
+            data = data[: self._down]
+            self._down -= len(data)
+        return data
 
     def abort(self) -> None:
-        for end in self.ends:
+        """Cut it."""
+        for end in self._ends:
             end.transport.abort()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None:
+        self.abort()
 
 
 class Proxy:
@@ -39,6 +55,7 @@ class Proxy:
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self.speak()
         self._refusing = False
+        self._forbidden: bytes | None = None
         self._changed = asyncio.Condition()
 
     @property
@@ -73,6 +90,10 @@ class Proxy:
         """Cut new connections at once."""
         self._refusing = refuse
 
+    def forbid(self, words: bytes) -> None:
+        """Cut connections whose clients say this."""
+        self._forbidden = words
+
     async def until(self, opened: int | None = None, open_now: int | None = None) -> None:
         """Wait until there were, and are, so many connections."""
         async with self._changed:
@@ -104,10 +125,9 @@ class Proxy:
             await self._tell()
             try:
                 async with asyncio.TaskGroup() as both:
-                    both.create_task(self._pump(reader, far_writer, None))
-                    both.create_task(self._pump(far_reader, writer, pair))
+                    both.create_task(self._up_through(pair, reader, far_writer))
+                    both.create_task(self._down_through(pair, far_reader, writer))
             finally:
-                pair.abort()
                 self._pairs.discard(pair)
                 await self._tell()
 
@@ -115,19 +135,21 @@ class Proxy:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pair: _Pair | None) -> None:
-        with contextlib.suppress(OSError):
+    async def _up_through(self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with pair, contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await (self._up if pair is None else self._down).wait()
-                if pair is not None and pair.down is not None:
-                    data, pair.down = data[: pair.down], pair.down - len(data)
+                if self._forbidden is not None and self._forbidden in data:
+                    break
+                await self._up.wait()
                 writer.write(data)
                 await writer.drain()
-                if pair is not None and pair.down is not None and pair.down <= 0:
-                    break
-            writer.write_eof()
-            if pair is not None:
-                pair.abort()
+
+    async def _down_through(self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with pair, contextlib.suppress(OSError):
+            while pair.left() and (data := await reader.read(65_536)):
+                await self._down.wait()
+                writer.write(pair.allowed(data))
+                await writer.drain()
 
     async def close(self) -> None:
         """Cut everything, and wait for its end."""
