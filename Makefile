@@ -2,14 +2,14 @@
 # Python >= 3.11 (with venv) is enough. PYTHON=... chooses the interpreter, ARGS=... is passed on.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos features lock format clean run-environment dev-environment
+.PHONY: help run test check bench chaos features lock vendor screenshots format clean run-environment dev-environment
 .NOTPARALLEL:
 
 # Relative, as a checkout's path may hold spaces.
 BIN := .venv/bin
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run: run-environment ## start the server with its own PostgreSQL (ARGS="--port 9000")
 	@exec $(BIN)/parley serve $(ARGS)
@@ -47,6 +47,13 @@ format: dev-environment ## format the code and sort its imports
 # user's own setting and no part of the files.
 lock: ## pin the newest versions of all packages in requirements/*.txt
 	@sh requirements/lock.sh
+
+# By npm, which checks every package against its registry's hashes; nothing of it is needed to run or to test.
+vendor: ## fetch the console's library anew (ARGS="markdown-it@15.0.3")
+	@node requirements/vendor.mjs $(ARGS)
+
+screenshots: dev-environment ## take the README's pictures of the console anew
+	PARLEY_SCREENSHOTS=take $(BIN)/python -m pytest -q tests/browser/test_screenshots.py
 
 clean: ## remove environments, caches and reports
 	rm -rf .venv .venv-lock .venv.lock .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache htmlcov build ./*.egg-info

@@ -1,4 +1,4 @@
-"""Runs the tests of parley.js that need no browser, in Node."""
+"""Runs the tests of the page's scripts that need no browser, in Node."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Final
 import pytest
 
 HERE: Final = Path(__file__).parent
+LIBRARY: Final = sorted(str(path) for path in HERE.glob("*.test.js"))
+CONSOLE: Final = sorted(str(path) for path in HERE.glob("console/*.test.js"))
 
 #: The first Node that takes a `.js` file with imports for a module by itself, as browsers do.
 OLDEST_NODE: Final = (20, 19)
@@ -33,15 +35,16 @@ async def _node() -> str:
     numbers = re.match(r"v(\d+)\.(\d+)", version)
     if found and numbers and tuple(map(int, numbers.groups())) >= OLDEST_NODE:
         return found
-    message = f"parley.js is tested with Node {'.'.join(map(str, OLDEST_NODE))} or later; here is {version.strip()}"
+    message = (
+        f"the page's scripts are tested with Node {'.'.join(map(str, OLDEST_NODE))} or later; here is {version.strip()}"
+    )
     if os.environ.get("CI", "").lower() not in {"", "0", "false"}:
         pytest.fail(message)
     pytest.skip(message)
 
 
-async def _run(pattern: str = "") -> None:
-    """Run the tests whose name matches, all if there is no pattern; at least one must."""
-    files = sorted(str(path) for path in HERE.glob("*.test.js"))
+async def _run(pattern: str = "", *, files: list[str] = LIBRARY) -> None:
+    """Run the tests of these files whose name matches, all if there is no pattern; at least one must."""
     selection = [f"--test-name-pattern={pattern}"] if pattern else []
     code, output = await _output(await _node(), "--test", "--test-reporter=tap", *selection, *files)
     passed = re.search(r"^# pass (\d+)$", output, re.MULTILINE)
@@ -81,3 +84,8 @@ async def test_regression_28_the_fallback_begins_also_after_a_successful_upgrade
 
 async def test_regression_39_a_stream_that_never_opens_hangs_nothing() -> None:
     await _run("regression 39")
+
+
+@pytest.mark.feature("A01", "E03")
+async def test_the_parts_of_the_console_that_need_no_browser() -> None:
+    await _run(files=CONSOLE)
