@@ -15,21 +15,24 @@ import aiohttp
 FINAL = {1002, 1007, 1009, *range(4500, 5000)}  # close codes after which it is no use to come back
 
 
-def show(event: dict[str, Any], shown: dict[str, bytes]) -> None:
+def show(event: dict[str, Any], shown: dict[str, tuple[int, bytes]]) -> None:
     """Print what an event adds to the answer. Offsets count UTF-16 code units, so that is how the text is kept."""
     match event:
-        case {"event_type": "message_delta", "payload": {"part": "content"} as delta}:
-            text, start = delta["text"].encode("utf-16-le"), 2 * delta["offset"]
-            key = f"{delta['message_id']} {delta['attempt']}"
-        case {"event_type": "message_created", "payload": {"role": "assistant"} as message}:
-            text, start = (message["content"] + "\n").encode("utf-16-le"), 0
-            key = f"{message['message_id']} {message.get('attempt', 1)}"
+        case {"event_type": "message_delta", "payload": {"part": "content", "text": text, "offset": offset} as payload}:
+            pass
+        case {"event_type": "message_created", "payload": {"role": "assistant", "content": content} as payload}:
+            text, offset = content + "\n", 0  # the whole text: it has the last word
         case _:
             return  # there are more events, and there will be new ones
-    known = shown.setdefault(key, b"")
-    if start <= len(known) < start + len(text):  # else it is a repetition, or the message will say it anyway
-        shown[key] = known + text[len(known) - start :]
-        print(shown[key][len(known) :].decode("utf-16-le"), end="", flush=True)
+    attempt, known = shown.get(payload["message_id"], (1, b""))
+    if (newer := payload.get("attempt", attempt)) > attempt:  # another process begins the answer anew
+        attempt, known = newer, b""
+        print()
+    piece, start = text.encode("utf-16-le"), 2 * offset
+    if start <= len(known) < start + len(piece):  # else it is a repetition, or one that a later piece will mend
+        print(piece[len(known) - start :].decode("utf-16-le"), end="", flush=True)
+        known += piece[len(known) - start :]
+    shown[payload["message_id"]] = attempt, known
 
 
 def problem(completed: dict[str, Any]) -> str | None:
@@ -45,7 +48,7 @@ async def say(url: str, content: str) -> str | None:
         async with http.post(f"{url}/sessions", json={}) as answer:
             address = f"{url}/sessions/{(await answer.json())['id']}/ws"
         command = {"type": "user_message", "id": uuid4().hex, "content": content}
-        cursor, shown = "0", dict[str, bytes]()
+        cursor, shown = "0", dict[str, tuple[int, bytes]]()
         while True:
             with suppress(aiohttp.ClientConnectionError):  # the server is away, perhaps to be replaced by a newer one
                 async with http.ws_connect(address, params={"after": cursor}, heartbeat=15) as socket:

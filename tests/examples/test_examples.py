@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from pytest_aiohttp import AiohttpServer
 
+from examples import websocket
 from protocol.client import connect
 from protocol.durable import MessageCreated, TaskCompleted, ToolResultEvent
 from server.agents.loading import FileLoader
@@ -168,6 +169,24 @@ async def test_websocket_goes_on_where_it_was_cut(server: RunningServer) -> None
     (session,) = await sessions(server)
     # Sent three times, said once.
     assert [message["role"] for message in await server.history(session)] == ["user", "assistant"]
+
+
+def test_websocket_shows_what_is_repeated_missed_or_begun_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    shown: dict[str, tuple[int, bytes]] = {}
+
+    def delta(offset: int, text: str, attempt: int = 1) -> None:
+        payload = {"message_id": "m", "attempt": attempt, "part": "content", "offset": offset, "text": text}
+        websocket.show({"event_type": "message_delta", "payload": payload}, shown)
+
+    delta(0, "a😀")
+    delta(1, "😀b")
+    delta(0, "a😀b")
+    delta(9, "missed some")
+    delta(0, "x", attempt=2)
+    created = {"message_id": "m", "role": "assistant", "content": "xyz"}
+    websocket.show({"event_type": "message_created", "payload": created}, shown)
+    websocket.show({"event_type": "news", "payload": {}}, shown)
+    assert capsys.readouterr().out == "a😀b\nxyz\n"
 
 
 async def sessions(server: RunningServer) -> list[str]:

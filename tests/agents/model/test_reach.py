@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import groupby
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from server.agents.model.errors import ModelError
 from server.agents.model.settings import ModelSettings
 from tests.agents.model.support import CODER, KEY, bench
 from tests.agents.support import Clock, Step, context, run
-from tests.support.model_endpoint import answer, joined
+from tests.support.model_endpoint import answer, call, calls, chunk, joined, stream, text
 
 FAR = "http://model.invalid/v1"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -224,6 +225,51 @@ async def test_a_connection_that_breaks_in_an_answer_is_not_made_anew(head: byte
         with pytest.raises(ModelError, match="in the middle of the answer"):
             await ask(ModelSettings(model="m", base_url=url), clock)
     assert clock.sleeps == []
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    parts = [body[place : place + size] for place in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+BODY = joined(
+    stream(
+        chunk(reasoning_content="hm"),
+        text("Grüß dich 😀"),
+        calls(call(0, "a", "clock", '{"timezone":'), call(1, "b", "f", "{}")),
+        calls(call(0, arguments=' "UTC"}')),
+        chunk("tool_calls"),
+    )
+)
+
+
+@pytest.mark.feature("A06")
+@pytest.mark.parametrize(
+    "whole",
+    [
+        HEAD.replace(b"Connection: close", b"Content-Length: %d" % len(BODY)) + BODY,
+        HEAD.replace(b"Connection: close", b"Transfer-Encoding: chunked") + chunked(BODY, 37),
+        HEAD + BODY,
+    ],
+    ids=["length", "chunked", "close"],
+)
+async def test_wherever_an_answer_is_cut_it_is_whole_or_an_error(whole: bytes) -> None:
+    cuts = [*range(0, len(whole), 11), len(whole)]
+    ended = []
+    async with raw(*(whole[:place] for place in cuts)) as url:
+        endpoint = Endpoint(ModelSettings(model="m", base_url=url, max_retries=0))
+        agent = ModelAgent(CODER, endpoint)
+        for place in cuts:
+            try:
+                step = await run(agent, context(agent, "Hello"))
+            except ModelError as error:
+                ended.append(error.code)
+            else:
+                ended.append("whole")
+                assert (step.text, step.calls) == ("Grüß dich 😀", [("clock", {"timezone": "UTC"}), ("f", {})]), place
+        await endpoint.stop()
+    # First no answer, then half of one, then all of it.
+    assert [code for code, _ in groupby(ended)] == ["model_unavailable", "model_stream_cut", "whole"]
 
 
 async def test_nothing_of_the_key_is_logged(caplog: pytest.LogCaptureFixture, capsys: Any) -> None:
