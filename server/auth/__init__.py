@@ -6,6 +6,7 @@ from server.auth.access import Access, client_id
 from server.auth.middleware import add_public_get, authenticate
 from server.auth.origins import Gatekeeper
 from server.auth.principals import LOCAL, Principal, principal_of
+from server.auth.query import has_query
 from server.auth.tokens import BEARER_PROTOCOL, Tokens
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "add_public_get",
     "authenticate",
     "client_id",
+    "has_query",
     "principal_of",
 ]

@@ -10,6 +10,7 @@ from aiohttp import web
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import parse_alias
 from server.auth.principals import principal_of
+from server.auth.query import has_query
 from server.observe.marks import SESSION_ID, mark
 from storage.sessions import Session, Sessions
 
@@ -41,9 +42,12 @@ class Access:
         user_id = principal_of(request).user_id
         session = await self._sessions.resolve(user_id, reference)
         session_id = str(session.session_id)
+        if reference == session_id:
+            # The path's own text lives as long as the request anyway.
+            session_id = reference
         mark(request, SESSION_ID, session_id)
         if reference == session_id:
-            self._remember((user_id, session_id), session)
+            return self._remember((user_id, session_id), session)
         return session
 
     async def session_to_command(self, request: web.Request) -> Session:
@@ -61,16 +65,21 @@ class Access:
         mark(request, SESSION_ID, reference)
         return known
 
-    def _remember(self, key: tuple[str, str], session: Session) -> None:
+    def _remember(self, key: tuple[str, str], session: Session) -> Session:
+        known = self._known.get(key)
+        if known == session:
+            # One object for all streams of a session at rest.
+            session = known
         self._known[key] = session
         self._known.move_to_end(key)
         if len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
+        return session
 
 
 def client_id(request: web.Request) -> str | None:
     """The query parameter `client_id`; None when missing. Raises ParleyError(INVALID) when it is no valid id."""
-    values = request.query.getall("client_id", [])
+    values = request.query.getall("client_id", []) if has_query(request) else []
     if not values:
         return None
     if len(values) > 1:

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from protocol.errors import ErrorCode, ParleyError
 from server.auth.principals import Principal
+from server.auth.query import has_query
 from server.config import TokenSettings
 
 __all__ = ["BEARER_PROTOCOL", "Tokens", "presented_token", "refuse_token_in_url"]
@@ -61,6 +62,8 @@ def presented_token(request: web.Request) -> str | None:
 
 def refuse_token_in_url(request: web.Request) -> None:
     """Raise ParleyError(MALFORMED) when the query has something named like a token; its value is never read."""
+    if not has_query(request):
+        return
     named = sorted(name for name in request.query if name.lower() in _TOKEN_PARAMETERS)
     if named:
         raise ParleyError(
