@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import UUID
 
 from protocol.errors import ErrorCode, ParleyError
@@ -28,21 +26,20 @@ class Admission:
         self._left = asyncio.Event()
         self._closed_for: float | None = None
 
-    @contextmanager
-    def place(self, session_id: UUID) -> Iterator[None]:
-        """Hold a place. Raises ParleyError: RATE_LIMITED when there is none, SHUTDOWN when there are no more."""
+    def enter(self, session_id: UUID) -> None:
+        """Take a place. Raises ParleyError: RATE_LIMITED when there is none, SHUTDOWN when there are no more."""
         self._check(session_id)
         self._sessions[session_id] += 1
         self._total += 1
         self._counters.connections_opened += 1
-        try:
-            yield
-        finally:
-            self._total -= 1
-            self._sessions[session_id] -= 1
-            if not self._sessions[session_id]:
-                del self._sessions[session_id]
-            self._left.set()
+
+    def leave(self, session_id: UUID) -> None:
+        """Give a place back."""
+        self._total -= 1
+        self._sessions[session_id] -= 1
+        if not self._sessions[session_id]:
+            del self._sessions[session_id]
+        self._left.set()
 
     def close(self, retry_after: float) -> None:
         """Refuse everybody from now on, with the advice to come back after so many seconds."""

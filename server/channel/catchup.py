@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple
 from protocol.cursor import Cursor
 from protocol.envelope import Event
 from protocol.errors import ErrorCode
-from protocol.events import Connected, Limits, Payload, ResyncRequired, SessionInfo, Sync
+from protocol.events import AgentInfo, Connected, Limits, ResyncRequired, SessionInfo, Sync
 from protocol.ids import format_timestamp
 from protocol.lifecycles import SubscriberInput
 from server.channel.channel import Channel
@@ -72,7 +72,7 @@ class CatchUp:
         self._version = version
         self._clock, self._settings, _, _ = context
 
-    def greet(self, channel: Channel, subscriber: Subscriber, session: Session, start: Start) -> None:
+    def greet(self, channel: Channel, subscriber: Subscriber, session: Session, agent: AgentInfo, start: Start) -> None:
         """Write the opening: `connected`, and `resync_required` when the client's cursor could not be served."""
         subscriber.advance(SubscriberInput.OPEN)
         subscriber.position = start.seq
@@ -83,7 +83,7 @@ class CatchUp:
             session=session_info(session),
             limits=Limits(max_command_bytes=self._settings.max_command_bytes, max_nesting=self._settings.max_nesting),
             heartbeat_interval_ms=round(self._settings.heartbeat_interval * 1000),
-            agent=subscriber.agent,
+            agent=agent,
             clients=[other.info() for other in channel.subscribers if other is not subscriber],
             server_version=self._version,
         )
@@ -91,7 +91,7 @@ class CatchUp:
         opening = [Event(event.event_type, event.session_id, event.timestamp, event.payload, sse_id=cursor)]
         if start.refused is not None:
             opening.append(channel.event(ResyncRequired(reason=start.refused, cursor=cursor)))
-        self._write(channel, subscriber, opening)
+        channel.tell(subscriber, opening)
 
     async def run(self, channel: Channel, subscriber: Subscriber) -> ErrorCode | None:
         """Read to the subscriber until it is live or closed; returns a code when it should be closed instead."""
@@ -100,7 +100,7 @@ class CatchUp:
         while not subscriber.closed():
             if subscriber.congested():
                 await subscriber.transport.drain()
-                if subscriber.transport.lost():
+                if subscriber.lost():
                     return None
                 continue
             if subscriber.position != channel.head:
@@ -119,7 +119,7 @@ class CatchUp:
                 continue
             if not subscriber.synced:
                 subscriber.synced = True
-                self._tell(channel, subscriber, self._sync(channel, begin, subscriber.position))
+                channel.tell(subscriber, [channel.event(self._sync(channel, begin, subscriber.position))])
                 continue
             if self._complete(channel, subscriber):
                 channel.join(subscriber)
@@ -137,29 +137,22 @@ class CatchUp:
             # The log no longer reaches back so far.
             subscriber.position = channel.head
             cursor = str(Cursor(channel.epoch, channel.head))
-            self._tell(channel, subscriber, ResyncRequired(reason="trimmed", cursor=cursor))
+            channel.tell(subscriber, [channel.event(ResyncRequired(reason="trimmed", cursor=cursor))])
             return
         # The log may be ahead of what was emitted here; the channel learns of it, so the head never lags a position.
         channel.take(page)
         new = [event for event in page if event.seq is not None and event.seq > subscriber.position]
         if new:
-            self._write(channel, subscriber, new)
+            channel.tell(subscriber, new)
             subscriber.position += len(new)
 
     def _complete(self, channel: Channel, subscriber: Subscriber) -> bool:
         """Write what it lacks of the messages being written; whether it has everything now."""
         missing = channel.live.missing(subscriber.marks, self._settings.page_bytes)
         if missing.deltas:
-            self._write(channel, subscriber, [channel.event(delta) for delta in missing.deltas])
+            channel.tell(subscriber, [channel.event(delta) for delta in missing.deltas])
         subscriber.marks = missing.marks
         return missing.complete
 
     def _sync(self, channel: Channel, begin: int, through: int) -> Sync:
         return Sync(from_=str(Cursor(channel.epoch, begin)), through=str(Cursor(channel.epoch, through)))
-
-    def _tell(self, channel: Channel, subscriber: Subscriber, payload: Payload) -> None:
-        self._write(channel, subscriber, [channel.event(payload)])
-
-    @staticmethod
-    def _write(channel: Channel, subscriber: Subscriber, events: list[Event]) -> None:
-        subscriber.write(channel.frame(subscriber.wire, events), len(events))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
 from protocol.cursor import Cursor
@@ -17,7 +17,8 @@ from protocol.envelope import Event, payload_json
 from protocol.events import EVENT_NAMES, MessageDelta, Payload
 from protocol.ids import format_timestamp
 from protocol.lifecycles import SubscriberInput, SubscriberState
-from server.channel.live import LiveTexts
+from server.channel.group import Group, Outbox
+from server.channel.live import NO_MARKS, LiveTexts
 from server.channel.ring import Ring
 from server.channel.settings import ChannelSettings
 from server.channel.stats import Counters
@@ -25,8 +26,6 @@ from server.channel.subscriber import Subscriber, Wire
 from storage.log import StoredEvent
 
 __all__ = ["Channel", "ChannelActions"]
-
-Item: TypeAlias = Event | MessageDelta
 
 #: A WebSocket ping without a payload (RFC 6455, section 5.5.2): browsers answer it by themselves.
 _PING: Final = b"\x89\x00"
@@ -61,6 +60,23 @@ class ChannelActions:
 class Channel:
     """The live side of one session. Synchronous throughout: between two awaits of others it is always consistent."""
 
+    __slots__ = (
+        "_actions",
+        "_counters",
+        "_early",
+        "_groups",
+        "_outbox",
+        "_settings",
+        "_text_id",
+        "epoch",
+        "head",
+        "heartbeat_at",
+        "live",
+        "ring",
+        "session_id",
+        "wanted",
+    )
+
     def __init__(
         self, session_id: UUID, *, settings: ChannelSettings, counters: Counters, actions: ChannelActions
     ) -> None:
@@ -72,23 +88,31 @@ class Channel:
         self.wanted = 0
         self.ring = Ring(settings.ring_bytes)
         self.live = LiveTexts()
-        self.subscribers: dict[Subscriber, None] = {}
         self.heartbeat_at = 0.0
         self._text_id = str(session_id)
         self._settings = settings
         self._counters = counters
         self._actions = actions
         self._early: dict[int, Event] = {}
-        self._groups: dict[Wire, dict[Subscriber, None]] = {}
-        self._pending: list[Item] = []
-        self._controls: dict[Subscriber, list[Event]] = {}
-        self._ping = False
-        self._scheduled = False
+        #: One a wire in use: seldom two, never more than there are wires.
+        self._groups: list[Group] = []
+        #: Nothing, most of the time: an idle channel is as small as it can be.
+        self._outbox: Outbox | None = None
+
+    @property
+    def subscribers(self) -> list[Subscriber]:
+        """All who listen."""
+        return [subscriber for group in self._groups for subscriber in group]
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._groups)
 
     @property
     def idle(self) -> bool:
         """Whether nobody listens and nothing is being written: the channel may be forgotten."""
-        return not self.subscribers and not self.live
+        return not self._groups and not self.live
 
     # --- events come in
 
@@ -98,7 +122,7 @@ class Channel:
             self.epoch = epoch
             self.head = self.wanted = seq
             self._forget()
-        elif not self.subscribers:
+        elif not self._groups:
             self.head = self.wanted = max(self.head, seq)
             self._forget()
         else:
@@ -107,12 +131,12 @@ class Channel:
     def expect(self, seq: int) -> None:
         """An event with this number exists; it is read from the log unless it has come already."""
         self.wanted = max(self.wanted, seq)
-        if self.wanted > self.head and self.subscribers:
+        if self.wanted > self.head and self._groups:
             self._actions.gap(self)
 
     def stored(self, events: Iterable[StoredEvent]) -> None:
         """Take in committed events, in any order, known ones too."""
-        if not self.subscribers:
+        if not self._groups:
             self.head = self.wanted = max([self.head, *(event.seq for event in events)])
             return
         self.take(self.events_of(event for event in events if event.seq > self.head))
@@ -145,35 +169,35 @@ class Channel:
     def delta(self, delta: MessageDelta) -> None:
         """A piece of a message; pieces of one turn of the loop that fit together go out as one."""
         self.live.apply(delta)
-        if not self._groups:
+        if not self._anybody_live:
             return
-        last = self._pending[-1] if self._pending else None
+        items = self._out().items
+        last = items[-1] if items else None
         if isinstance(last, MessageDelta) and len(last.text) < _MERGED_CHARS:
             merged = merge(last, delta)
             if merged is not None:
-                self._pending[-1] = merged
+                items[-1] = merged
                 return
-        self._put(delta)
+        items.append(delta)
 
     def transient(self, event_type: str, payload: Payload) -> None:
         """Something that is true only now; who is not live at this moment never hears of it."""
-        if self._groups:
-            self._put(self.event(payload, event_type))
+        if self._anybody_live:
+            self._out().items.append(self.event(payload, event_type))
 
     def control(self, subscriber: Subscriber, payload: Payload) -> None:
         """Something for one subscriber alone, after everything that was emitted before."""
-        self._controls.setdefault(subscriber, []).append(self.event(payload))
-        self._schedule()
+        self._out().controls.setdefault(subscriber, []).append(self.event(payload))
 
     def heartbeat(self, event: Event) -> None:
         """A sign of life for everybody whose socket takes it; whose does not sees bytes move anyway."""
-        self._ping = True
-        if self._groups:
-            self._put(event)
+        outbox = self._out()
+        outbox.ping = True
+        if self._anybody_live:
+            outbox.items.append(event)
         for subscriber in self.subscribers:
-            if subscriber.state is SubscriberState.CATCHING_UP and not subscriber.transport.buffered():
-                self._controls.setdefault(subscriber, []).append(event)
-        self._schedule()
+            if subscriber.state is SubscriberState.CATCHING_UP and not subscriber.buffered():
+                outbox.controls.setdefault(subscriber, []).append(event)
 
     def event(self, payload: Payload, event_type: str | None = None) -> Event:
         """An event of this session that is not stored."""
@@ -184,14 +208,21 @@ class Channel:
 
     def add(self, subscriber: Subscriber) -> None:
         """A new subscriber, which catches up first."""
-        self.subscribers[subscriber] = None
+        group = next((group for group in self._groups if group.wire == subscriber.wire), None)
+        if group is None:
+            group = Group(subscriber.wire, self._settings)
+            self._groups.append(group)
+        group.add(subscriber)
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Forget a subscriber; once more is harmless."""
-        self.subscribers.pop(subscriber, None)
-        self._controls.pop(subscriber, None)
-        self._leave_group(subscriber)
-        if not self.subscribers:
+        """Forget a subscriber, which is here."""
+        if self._outbox is not None:
+            self._outbox.controls.pop(subscriber, None)
+        group = self._group(subscriber)
+        group.remove(subscriber)
+        if not group:
+            self._groups.remove(group)
+        if not self._groups:
             self._forget()
 
     def join(self, subscriber: Subscriber) -> None:
@@ -200,55 +231,57 @@ class Channel:
         # What was emitted and not written yet is for the others only: this one has read it from the ring.
         self.flush()
         subscriber.advance(SubscriberInput.CATCH_UP)
-        subscriber.marks = {}
-        self._groups.setdefault(subscriber.wire, {})[subscriber] = None
+        subscriber.marks = NO_MARKS
+        self._group(subscriber).wake(subscriber)
 
     def fall_behind(self, subscriber: Subscriber) -> None:
         """Stop writing to a live subscriber, which has everything that was emitted until now."""
         subscriber.advance(SubscriberInput.FALL_BEHIND)
         subscriber.position = self.head
         subscriber.marks = self.live.marks()
-        self._leave_group(subscriber)
+        self._group(subscriber).rest(subscriber)
         self._counters.fell_behind += 1
 
     # --- events go out
 
     def flush(self) -> None:
         """Write everything that was emitted, once to each subscriber."""
-        self._scheduled = False
-        items, self._pending = self._pending, []
-        controls, self._controls = self._controls, {}
-        ping, self._ping = self._ping, False
+        outbox, self._outbox = self._outbox, None
+        if outbox is None:
+            return
         behind: list[Subscriber] = []
-        if items and self._groups:
-            events = [self.event(item) if isinstance(item, MessageDelta) else item for item in items]
-            for wire, group in self._groups.items():
-                data = self.frame(wire, events)
-                if ping and wire.is_websocket:
-                    data += _PING
-                count = len(events)
-                # What stands in this loop is done for each subscriber of each event.
-                for subscriber in group:
-                    own = controls.pop(subscriber, None) if controls else None
-                    if own is None:
-                        congested = subscriber.write(data, count)
-                    else:
-                        congested = subscriber.write(data + self.frame(wire, own), count + len(own))
-                    if congested:
-                        behind.append(subscriber)
-        for subscriber, own in controls.items():
-            data = self.frame(subscriber.wire, own)
-            congested = subscriber.write(data + _PING if ping and subscriber.wire.is_websocket else data, len(own))
-            if congested and subscriber.state is SubscriberState.LIVE:
+        events = [self.event(item) if isinstance(item, MessageDelta) else item for item in outbox.items]
+        for group in self._groups:
+            if events and group.live:
+                behind += self._write(group, events, outbox)
+        for subscriber, own in outbox.controls.items():
+            if self.tell(subscriber, own, ping=outbox.ping) and subscriber.state is SubscriberState.LIVE:
                 behind.append(subscriber)
         for subscriber in behind:
             self.fall_behind(subscriber)
             self._actions.behind(self, subscriber)
 
-    def frame(self, wire: Wire, events: Sequence[Event]) -> bytes:
+    def tell(self, subscriber: Subscriber, events: Sequence[Event], *, ping: bool = False) -> bool:
+        """Write events to one subscriber alone, at once; whether its socket takes less than we write."""
+        data = self._frame(subscriber.wire, events, ping=ping)
+        self._counters.sent(len(events), len(data))
+        return subscriber.write(data)
+
+    def _write(self, group: Group, events: Sequence[Event], outbox: Outbox) -> Sequence[Subscriber]:
+        """Write events to a group, and in the same write what there is for one of them alone; who takes too little."""
+        controls = outbox.controls
+        own = {subscriber: controls.pop(subscriber) for subscriber in list(controls) if group.is_live(subscriber)}
+        tails = {subscriber: self._frame(group.wire, told) for subscriber, told in own.items()}
+        data = self._frame(group.wire, events, ping=outbox.ping)
+        self._counters.sent(group.live * len(events), group.live * len(data))
+        self._counters.sent(sum(map(len, own.values())), sum(map(len, tails.values())))
+        return group.write(data, tails)
+
+    def _frame(self, wire: Wire, events: Sequence[Event], *, ping: bool = False) -> bytes:
         """Events as bytes; every call is counted, as there should be one a wire and not one a subscriber."""
         self._counters.framings += 1
-        return wire.frame(events)
+        data = wire.frame(events)
+        return data + _PING if ping and wire.is_websocket else data
 
     def _emit(self, event: Event | None) -> None:
         """Let out the next event, and those that were waiting for it."""
@@ -256,27 +289,26 @@ class Channel:
             self.head += 1
             self._early.pop(self.head, None)
             self.ring.append(event)
-            self._put(event)
+            if self._anybody_live:
+                self._out().items.append(event)
             event = self._early.pop(self.head + 1, None)
 
-    def _put(self, item: Item) -> None:
-        if self._groups:
-            self._pending.append(item)
-            self._schedule()
+    @property
+    def _anybody_live(self) -> bool:
+        return any(group.live for group in self._groups)
 
-    def _schedule(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
+    def _out(self) -> Outbox:
+        """What is written when this turn of the loop is over."""
+        if self._outbox is None:
+            self._outbox = Outbox()
             self._actions.soon(self.flush)
+        return self._outbox
 
-    def _leave_group(self, subscriber: Subscriber) -> None:
-        group = self._groups.get(subscriber.wire)
-        if group is not None:
-            group.pop(subscriber, None)
-            if not group:
-                del self._groups[subscriber.wire]
+    def _group(self, subscriber: Subscriber) -> Group:
+        return next(group for group in self._groups if subscriber in group)
 
     def _forget(self) -> None:
         self.ring.clear()
         self._early.clear()
-        self._pending.clear()
+        if self._outbox is not None:
+            self._outbox.items.clear()

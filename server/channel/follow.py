@@ -66,7 +66,7 @@ class Follower:
 
     async def poll(self) -> None:
         """Compare all heads with the log's once, and let be read what is missing."""
-        await self._compare_all([channel.session_id for channel in self._channels.values() if channel.subscribers])
+        await self._compare_all([channel.session_id for channel in self._channels.values() if channel.is_heard])
 
     def look(self, session_id: UUID) -> None:
         """Compare one session's head soon; all that are asked for in one turn of the loop share a statement."""
@@ -83,7 +83,7 @@ class Follower:
     async def _fill(self, channel: Channel) -> None:
         pause = self._settings.retry_shortest
         try:
-            while channel.wanted > channel.head and channel.subscribers:
+            while channel.wanted > channel.head and channel.is_heard:
                 page = await self._reader.page(channel, channel.head)
                 if page:
                     channel.take(page)
@@ -117,7 +117,7 @@ class Follower:
         self._away = False
         for session_id in session_ids:
             channel = self._channels.get(session_id)
-            if channel is None or not channel.subscribers:
+            if channel is None or not channel.is_heard:
                 continue
             seq = heads.get(session_id)
             if seq is None:

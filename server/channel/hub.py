@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import AbstractContextManager
 from typing import Final
 from uuid import UUID
 
@@ -18,7 +17,7 @@ import structlog
 
 from protocol.cursor import Cursor
 from protocol.errors import ErrorCode
-from protocol.events import Disconnect, Heartbeat, MessageDelta, Payload
+from protocol.events import AgentInfo, Disconnect, Heartbeat, MessageDelta, Payload
 from protocol.lifecycles import SubscriberInput, SubscriberState
 from server.channel.admission import Admission
 from server.channel.catchup import CatchUp, start_of
@@ -115,7 +114,7 @@ class Hub:
         channel = self._channels.get(committed.session_id)
         if channel is None:
             return
-        if channel.subscribers and channel.epoch != committed.epoch:
+        if channel.is_heard and channel.epoch != committed.epoch:
             self._evict(channel)
         channel.stored(committed.events)
         if closes is not None:
@@ -141,7 +140,7 @@ class Hub:
     def wake(self, session_id: UUID) -> None:
         """Something was committed whose events are not at hand: read them from the log, if anybody listens."""
         channel = self._channels.get(session_id)
-        if channel is not None and channel.subscribers:
+        if channel is not None and channel.is_heard:
             self._follower.look(session_id)
 
     def live(self, session_id: UUID) -> list[MessageDelta]:
@@ -154,29 +153,33 @@ class Hub:
         channel = self._channels.get(session_id)
         if channel is not None:
             channel.flush()
-            for subscriber in list(channel.subscribers):
+            for subscriber in channel.subscribers:
                 self._end(subscriber, code)
 
     # --- who listens
 
-    def place(self, session_id: UUID) -> AbstractContextManager[None]:
-        """Hold a place for a stream while it exists; taken before its transport is set up.
+    def enter(self, session_id: UUID) -> None:
+        """Take a place for a stream, before its transport is set up.
 
-        Entering raises ParleyError: RATE_LIMITED when there are too many streams, SHUTDOWN while the hub closes.
+        Raises ParleyError: RATE_LIMITED when there are too many streams, SHUTDOWN while the hub closes.
         """
-        return self._admission.place(session_id)
+        self._admission.enter(session_id)
 
-    def subscribe(self, session: Session, subscriber: Subscriber, after: Cursor | int | None) -> None:
+    def leave(self, session_id: UUID) -> None:
+        """Give the place back, once the transport has ended; `close` waits for it."""
+        self._admission.leave(session_id)
+
+    def subscribe(self, session: Session, subscriber: Subscriber, after: Cursor | int | None, agent: AgentInfo) -> None:
         """Let a connection hear a session from `after` on (None: from now), then live, without a gap or a repeat.
 
-        `session` is what the database said a moment ago. Nothing is waited for: the opening frames are written at
-        once, and a task of the hub reads to the subscriber until it is live.
+        `session` is what the database said a moment ago, `agent` who acts in it. Nothing is waited for: the opening
+        frames are written at once, and a task of the hub reads to the subscriber until it is live.
         """
         channel = self._channel(session.session_id)
-        if channel.subscribers and channel.epoch != session.epoch:
+        if channel.is_heard and channel.epoch != session.epoch:
             self._evict(channel)
             channel = self._channel(session.session_id)
-        first = not channel.subscribers
+        first = not channel.is_heard
         channel.begin(session.epoch, session.seq)
         channel.add(subscriber)
         self._homes[subscriber] = channel
@@ -186,7 +189,7 @@ class Hub:
             self._follower.look(channel.session_id)
         channel.expect(session.seq)
         start = start_of(after, channel)
-        self._catch_up.greet(channel, subscriber, session, start)
+        self._catch_up.greet(channel, subscriber, session, agent, start)
         self._read_to(channel, subscriber)
         if self._admission.closed:
             self._end(subscriber, ErrorCode.SHUTDOWN)
@@ -217,14 +220,14 @@ class Hub:
         total = self.counters
         return HubStats(
             connections=dict(Counter(subscriber.transport.name for subscriber in here)),
-            sessions_with_subscribers=sum(1 for channel in self._channels.values() if channel.subscribers),
+            sessions_with_subscribers=sum(1 for channel in self._channels.values() if channel.is_heard),
             messages_being_written=sum(len(channel.live) for channel in self._channels.values()),
             catching_up=sum(1 for subscriber in here if subscriber.state is SubscriberState.CATCHING_UP),
-            buffered_bytes=sum(subscriber.transport.buffered() for subscriber in here),
+            buffered_bytes=sum(subscriber.buffered() for subscriber in here),
             connections_opened=total.connections_opened,
             connections_refused=total.refused,
-            events_sent=total.events_sent + sum(subscriber.events for subscriber in here),
-            bytes_sent=total.bytes_sent + sum(subscriber.written for subscriber in here),
+            events_sent=total.events_sent,
+            bytes_sent=total.bytes_sent,
             framings=total.framings,
             fell_behind=total.fell_behind,
             catch_ups=total.catch_ups,
@@ -240,13 +243,13 @@ class Hub:
         """Look at every connection once: lost, stuck or silent ones are ended; heartbeats go out where they are due."""
         now = self.clock.monotonic()
         for channel in list(self._channels.values()):
-            if channel.subscribers and now >= channel.heartbeat_at:
+            if channel.is_heard and now >= channel.heartbeat_at:
                 channel.heartbeat_at = now + self.settings.heartbeat_interval
                 channel.heartbeat(channel.event(Heartbeat()))
-            for subscriber in list(channel.subscribers):
-                if subscriber.transport.lost():
+            for subscriber in channel.subscribers:
+                if subscriber.lost():
                     self.unsubscribe(subscriber)
-                    subscriber.transport.close(ErrorCode.STALE, Disconnect.of(ErrorCode.STALE))
+                    subscriber.transport.end(ErrorCode.STALE, Disconnect.of(ErrorCode.STALE))
                 elif (verdict := subscriber.verdict(now)) is not None:
                     self._end(subscriber, verdict)
 
@@ -270,15 +273,13 @@ class Hub:
 
     def _evict(self, channel: Channel) -> None:
         """Send away everybody who follows an epoch that is over; they come back and are told to start afresh."""
-        for subscriber in list(channel.subscribers):
+        for subscriber in channel.subscribers:
             self._end(subscriber, ErrorCode.STALE, "the session's log was restored from a backup")
 
     def _leave(self, subscriber: Subscriber) -> None:
         channel = self._homes.pop(subscriber, None)
         if channel is None:
             return
-        self.counters.events_sent += subscriber.events
-        self.counters.bytes_sent += subscriber.written
         catching = self._catching.pop(subscriber, None)
         if catching is not None and catching is not asyncio.current_task():
             catching.cancel()
@@ -293,11 +294,11 @@ class Hub:
             return
         farewell = Disconnect.of(code, reason, retry_after)
         if not subscriber.congested():
-            subscriber.write(channel.frame(subscriber.wire, [channel.event(farewell)]), 1)
+            channel.tell(subscriber, [channel.event(farewell)])
         self.counters.closed[code.code] = self.counters.closed.get(code.code, 0) + 1
         subscriber.advance(SubscriberInput.CLOSE)
         self._leave(subscriber)
-        subscriber.transport.close(code, farewell)
+        subscriber.transport.end(code, farewell)
 
     def _read_to(self, channel: Channel, subscriber: Subscriber) -> None:
         self.counters.catch_ups += 1

@@ -7,13 +7,14 @@ here. How far a subscriber has the texts already is its `Marks`; a subscriber th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from protocol.delta import split_text, utf16_len
 from protocol.events import MessageDelta, Part
 
-__all__ = ["LiveTexts", "Mark", "Marks", "Missing"]
+__all__ = ["NO_MARKS", "LiveTexts", "Mark", "Marks", "Missing"]
 
 PartKey: TypeAlias = tuple[UUID, Part, str | None]
 
@@ -28,6 +29,9 @@ class Mark(NamedTuple):
 
 
 Marks: TypeAlias = Mapping[PartKey, Mark]
+
+#: The marks of somebody who has nothing, or who is live and needs none: one object for all.
+NO_MARKS: Final[Marks] = MappingProxyType({})
 
 
 class Missing(NamedTuple):

@@ -7,9 +7,11 @@ HTTP chunks, where the client speaks HTTP/1.1) straight to the socket.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from functools import cache
+from typing import Final, Self
 
 from aiohttp import HttpVersion11, hdrs, web
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp_sse import EventSourceResponse
 
 from protocol._override import override
@@ -17,8 +19,8 @@ from protocol.errors import ErrorCode, ParleyError
 from protocol.events import Disconnect
 from protocol.framing import chunk
 from server.channel.connection import Connection
-from server.channel.negotiation import NDJSON, StreamFraming, negotiate
-from server.channel.streams import Opening, open_stream, tune
+from server.channel.negotiation import NDJSON, negotiate
+from server.channel.streams import Opening, open_stream
 from server.channel.subscriber import Wire
 
 __all__ = ["events"]
@@ -29,9 +31,12 @@ _HEADERS: Final = {
     "X-Accel-Buffering": "no",
 }
 
+#: One object for all streams of a kind.
+_wire: Final = cache(Wire)
+
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Serve one event stream until it ends."""
+    """Begin one event stream; the response that is returned lives until it ends."""
     framing = negotiate(request)
     try:
         opening = await open_stream(request, last_event_id=True)
@@ -40,65 +45,76 @@ async def events(request: web.Request) -> web.StreamResponse:
             # A browser came back by itself; this is the answer that makes it stop (WHATWG HTML, section 9.2.3).
             return web.Response(status=204)
         raise
-    with opening.services.hub.place(opening.session.session_id):
-        return await _serve(request, opening, framing)
-
-
-async def _serve(request: web.Request, opening: Opening, framing: StreamFraming) -> web.StreamResponse:
-    hub = opening.services.hub
-    tune(request, hub.settings)
-    response = _response(framing)
+    stream = _EventStream() if framing == "sse" else _LineStream()
     chunked = request.version >= HttpVersion11
     if chunked:
-        response.enable_chunked_encoding()
+        stream.enable_chunked_encoding()
     else:
         # Without chunks the end of the stream is the end of the connection (RFC 9112, section 6.3).
-        response.force_close()
-    writer = await response.prepare(request)
-    assert writer is not None, "a response that was not prepared before has a writer then"
-    connection = Connection(request, writer, framing, Wire(framing, chunked))
-    subscriber = opening.subscriber(connection)
-    try:
-        hub.subscribe(opening.session, subscriber, opening.after)
-        _, farewell = await connection.ending
-        await _finish(response, connection, farewell, hub.settings.close_timeout)
-    finally:
-        hub.unsubscribe(subscriber)
-        await connection.release()
-    return response
+        stream.force_close()
+    return await stream.open(request, opening, _wire(framing, chunked))
 
 
-async def _finish(
-    response: web.StreamResponse, connection: Connection, farewell: Disconnect, close_timeout: float
-) -> None:
-    """End the response; cut the connection when that takes too long."""
-    if connection.wire.framing == "sse" and farewell.retry_after_ms is not None:
-        # For an EventSource that comes back by itself, whatever the page makes of `disconnect`.
-        retry = f"retry: {farewell.retry_after_ms}\n\n".encode()
-        connection.write(chunk(retry) if connection.wire.chunked else retry)
-    try:
-        async with asyncio.timeout(close_timeout):
-            await response.write_eof()
-    except (TimeoutError, ConnectionError):
-        connection.abort()
+class _HttpStream(Connection):
+    """Bytes without an end of their own: the response ends, or the connection is cut."""
+
+    __slots__ = ("_ending",)
+
+    @override
+    async def open(self, request: web.Request, opening: Opening, wire: Wire) -> Self:
+        self._ending: asyncio.Future[Disconnect] = asyncio.get_running_loop().create_future()
+        return await super().open(request, opening, wire)
+
+    @override
+    def end(self, code: ErrorCode, farewell: Disconnect) -> None:
+        if not self._ending.done():
+            self._ending.set_result(farewell)
+
+    @override
+    def _next(self) -> asyncio.Future[Disconnect]:
+        return self._ending
+
+    @override
+    async def _take(self, message: Disconnect) -> bool:
+        """Take leave: it is all that comes."""
+        if self.wire.framing == "sse" and message.retry_after_ms is not None and not self.socket.is_closing():
+            # For an EventSource that comes back by itself, whatever the page makes of `disconnect`.
+            retry = f"retry: {message.retry_after_ms}\n\n".encode()
+            self.socket.write(chunk(retry) if self.wire.chunked else retry)
+        return False
+
+    @override
+    async def _finish(self) -> None:
+        """End the response; cut the connection when that takes too long."""
+        try:
+            async with asyncio.timeout(self._hub.settings.close_timeout):
+                await self._write_eof()
+        except (TimeoutError, ConnectionError):
+            self.socket.abort()
 
 
-def _response(framing: StreamFraming) -> web.StreamResponse:
-    if framing == "sse":
-        return _EventStream()
-    return web.StreamResponse(headers={**_HEADERS, hdrs.CONTENT_TYPE: NDJSON})
+class _EventStream(_HttpStream, EventSourceResponse):
+    """The head of an event stream as aiohttp-sse sets it up; it sends nothing by itself."""
 
-
-class _EventStream(EventSourceResponse):
-    """The head of an event stream, as aiohttp-sse sets it up; it sends nothing by itself."""
+    __slots__ = ()
 
     def __init__(self) -> None:
-        # The socket's patience is set by `tune`, for all streams alike.
-        super().__init__(send_timeout=None)
+        super().__init__()
         self.headers.update(_HEADERS)
         # Whether the connection is kept is for HTTP's version to say.
         del self.headers[hdrs.CONNECTION]
 
     @override
-    async def _ping(self) -> None:
-        """Heartbeats are frames of the channel: a comment would be invisible to scripts, and cost a task a stream."""
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        # Not as aiohttp-sse does it, with a task for its pings: a comment would be invisible to scripts, so heartbeats
+        # are frames of the channel, and the socket's patience is set by `tune`, for all streams alike.
+        return await web.StreamResponse.prepare(self, request)
+
+
+class _LineStream(_HttpStream):
+    """The head of a stream of lines."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(headers={**_HEADERS, hdrs.CONTENT_TYPE: NDJSON})

@@ -42,6 +42,11 @@ class Counters:
         self.read_failures = 0
         self.refused = 0
 
+    def sent(self, events: int, size: int) -> None:
+        """So many events were handed to sockets, in so many bytes; each counts for each that got it."""
+        self.events_sent += events
+        self.bytes_sent += size
+
 
 class HubStats(Struct, frozen=True, kw_only=True):
     """A picture of the hub. Counts of what is now, then totals since the process began.

@@ -13,11 +13,10 @@ from protocol.events import AgentInfo
 from server.agents.interface import AgentDefinition
 from server.agents.registry import Registry
 from server.auth import client_id as client_id_of
-from server.auth import principal_of
+from server.auth import has_query
 from server.channel.settings import ChannelSettings
 from server.channel.subscriber import Subscriber, Transport
 from server.services import SERVICES, Services
-from server.turns.service import Origin
 from storage.ids import new_id
 from storage.sessions import Session
 
@@ -32,18 +31,17 @@ class Opening(NamedTuple):
     services: Services
     session: Session
     client_id: str
-    user_id: str
     after: Cursor | int | None
 
     def subscriber(self, transport: Transport) -> Subscriber:
         """The subscriber for a transport that is ready to be written to."""
         hub = self.services.hub
-        agent = agent_info(self.services.registry, self.session.current_agent)
-        return Subscriber(transport, self.client_id, agent, hub.settings, now=hub.clock.monotonic())
+        return Subscriber(transport, self.client_id, hub.settings, now=hub.clock.monotonic())
 
-    def origin(self, transport: str) -> Origin:
-        """Where this client's commands come from."""
-        return Origin(user_id=self.user_id, client_id=self.client_id, transport=transport)
+    def begin(self, subscriber: Subscriber) -> None:
+        """Let the subscriber listen."""
+        agent = agent_info(self.services.registry, self.session.current_agent)
+        self.services.hub.subscribe(self.session, subscriber, self.after, agent)
 
 
 async def open_stream(request: web.Request, *, last_event_id: bool) -> Opening:
@@ -55,7 +53,7 @@ async def open_stream(request: web.Request, *, last_event_id: bool) -> Opening:
     client_id = client_id_of(request)
     after = _cursor(request, last_event_id=last_event_id)
     session = await services.access.session(request)
-    return Opening(services, session, client_id or str(new_id()), principal_of(request).user_id, after)
+    return Opening(services, session, client_id or str(new_id()), after)
 
 
 def agent_info(registry: Registry, agent_type: str) -> AgentInfo:
@@ -84,7 +82,7 @@ def _cursor(request: web.Request, *, last_event_id: bool) -> Cursor | int | None
     text = request.headers.get("Last-Event-ID", "") if last_event_id else ""
     name, path = "Last-Event-ID", "Last-Event-ID"
     if not text:
-        values = request.query.getall("after", [])
+        values = request.query.getall("after", []) if has_query(request) else []
         if len(values) > 1:
             raise ParleyError(ErrorCode.INVALID, "the query parameter 'after' is given twice", path="?after")
         if not values:

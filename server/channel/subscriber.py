@@ -13,13 +13,13 @@ from typing import Final, NamedTuple, Protocol
 
 from protocol.envelope import Event
 from protocol.errors import ErrorCode
-from protocol.events import AgentInfo, ClientInfo, Disconnect
+from protocol.events import ClientInfo, Disconnect
 from protocol.framing import Framing, chunk, frame_many
 from protocol.lifecycles import SUBSCRIBER, SubscriberInput, SubscriberState, advance
-from server.channel.live import Marks
+from server.channel.live import NO_MARKS
 from server.channel.settings import ChannelSettings
 
-__all__ = ["Subscriber", "Transport", "Wire"]
+__all__ = ["Counted", "Socket", "Subscriber", "Transport", "Wire"]
 
 _OVER: Final = frozenset({SubscriberState.CLOSING, SubscriberState.CLOSED})
 
@@ -44,6 +44,26 @@ class Wire(NamedTuple):
         return chunk(data) if self.chunked else data
 
 
+class Socket(Protocol):
+    """The part of `asyncio.WriteTransport` through which a connection is written to.
+
+    The channel calls it with nothing of ours in between: an object that is touched for each subscriber of each event
+    costs more than all that is done with it, as the kernel's `send` has driven it out of the caches by then.
+    """
+
+    def write(self, data: bytes, /) -> None:
+        """Hand over bytes."""
+        ...
+
+    def is_closing(self) -> bool:
+        """Whether the connection is lost, or about to be."""
+        ...
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were handed over and that the kernel has not taken yet."""
+        ...
+
+
 class Transport(Protocol):
     """A connection as the channel needs it. Nothing in here waits except `drain`."""
 
@@ -57,79 +77,90 @@ class Transport(Protocol):
         """How events are framed for it; never changes."""
         ...
 
-    def write(self, data: bytes) -> int:
-        """Hand over whole frames; a connection that is lost swallows them. Returns what `buffered` would."""
-        ...
-
-    def buffered(self) -> int:
-        """Bytes that were handed over and that the kernel has not taken yet."""
+    @property
+    def socket(self) -> Socket:
+        """Where whole frames are written; never changes."""
         ...
 
     async def drain(self) -> None:
         """Return when what is buffered went well below the high-water mark, or the connection is lost."""
         ...
 
-    def lost(self) -> bool:
-        """Whether the connection is gone."""
-        ...
-
-    def close(self, code: ErrorCode, farewell: Disconnect) -> None:
+    def end(self, code: ErrorCode, farewell: Disconnect) -> None:
         """Begin to end the connection in the way of its protocol; cut it when that takes too long. Idempotent."""
         ...
 
 
+class Counted(Protocol):
+    """Something that is written to many at once, and counts that once for all."""
+
+    @property
+    def written(self) -> int:
+        """Bytes that one was written which has been there all the time."""
+        ...
+
+
+class _Backlog(NamedTuple):
+    """Something is buffered: how many bytes had been taken, and since when it is not more (monotonic seconds)."""
+
+    moved: int
+    since: float
+
+
 class Subscriber:
-    """What the channel knows of one connection. Made by the transport's handler, given to `Hub.subscribe`."""
+    """What the channel knows of one connection. Made by the transport, given to `Hub.subscribe`."""
 
     __slots__ = (
         "_backlog",
-        "_moved",
-        "_moved_at",
+        "_group",
         "_settings",
         "_state",
-        "agent",
+        "_written",
         "busy",
         "client_id",
-        "events",
         "heard_at",
         "marks",
         "position",
+        "socket",
         "synced",
         "transport",
-        "wire",
-        "written",
     )
 
-    def __init__(
-        self, transport: Transport, client_id: str, agent: AgentInfo, settings: ChannelSettings, *, now: float
-    ) -> None:
+    def __init__(self, transport: Transport, client_id: str, settings: ChannelSettings, *, now: float) -> None:
         self.transport = transport
-        self.wire = transport.wire
+        self.socket = transport.socket
         self.client_id = client_id
-        self.agent = agent
         self._settings = settings
         self._state = SUBSCRIBER.initial
         #: The last event that was written, as far as it is not live.
         self.position = 0
         #: What it has of the messages being written, as far as it is not live.
-        self.marks: Marks = {}
+        self.marks = NO_MARKS
         #: Whether the first replay is over.
         self.synced = False
-        #: Bytes and events handed to the transport.
-        self.written = 0
-        self.events = 0
         #: When the peer last gave a sign of life (monotonic seconds).
         self.heard_at = now
         #: One of its commands is being handled, so that nothing is read from it: its silence is ours.
         self.busy = False
-        self._moved = 0
-        self._moved_at = now
-        self._backlog = 0
+        self._group: Counted | None = None
+        self._written = 0
+        #: What the last sweep found in the buffer, if anything.
+        self._backlog: _Backlog | None = None
 
     @property
     def state(self) -> SubscriberState:
         """Where it is in its lifecycle."""
         return self._state
+
+    @property
+    def wire(self) -> Wire:
+        """How events are framed for it."""
+        return self.transport.wire
+
+    @property
+    def written(self) -> int:
+        """Bytes handed to the socket, by itself and with its group."""
+        return self._written + (0 if self._group is None else self._group.written)
 
     def closed(self) -> bool:
         """Whether nothing is written to it any more."""
@@ -139,19 +170,37 @@ class Subscriber:
         """Go to the next state; raises when the lifecycle does not allow it."""
         self._state = advance(SUBSCRIBER, self._state, step)
 
+    def follow(self, group: Counted | None) -> None:
+        """Count what the group is written as written to this one too, from now on; with None, no more."""
+        self._written = self.written - (0 if group is None else group.written)
+        self._group = group
+
+    def count(self, size: int) -> None:
+        """So many bytes were handed to the socket for it alone."""
+        self._written += size
+
     def info(self) -> ClientInfo:
         """What other clients are told."""
         return ClientInfo(client_id=self.client_id, transport=self.transport.name)
 
-    def write(self, data: bytes, events: int) -> bool:
-        """Hand `events` events, framed as `data`, to the socket; whether it takes less than we write."""
-        self.written += len(data)
-        self.events += events
-        return self.transport.write(data) > self._settings.high_water
+    def write(self, data: bytes) -> bool:
+        """Hand whole frames to the socket, for it alone; whether it takes less than we write."""
+        self.count(len(data))
+        if not self.lost():
+            self.socket.write(data)
+        return self.congested()
+
+    def lost(self) -> bool:
+        """Whether the connection is gone, or about to be."""
+        return self.socket.is_closing()
+
+    def buffered(self) -> int:
+        """Bytes that the kernel has not taken."""
+        return self.socket.get_write_buffer_size()
 
     def congested(self) -> bool:
         """Whether its socket takes less than we write."""
-        return self.transport.buffered() > self._settings.high_water
+        return self.buffered() > self._settings.high_water
 
     def verdict(self, now: float) -> ErrorCode | None:
         """Why it should be closed, if it should: nothing moved for too long, or nothing was heard.
@@ -159,16 +208,15 @@ class Subscriber:
         Called at every sweep; bytes that moved since the last one count as life, so a slow reader is never taken for
         a dead one.
         """
-        buffered = self.transport.buffered()
+        buffered = self.buffered()
         moved = self.written - buffered
-        progress = moved > self._moved
-        if progress and self._backlog:
+        before, self._backlog = self._backlog, None
+        progress = before is not None and moved > before.moved
+        if progress:
             self.heard_at = max(self.heard_at, now)
-        if progress or not buffered:
-            self._moved_at = now
-        self._moved = moved
-        self._backlog = buffered
-        if now - self._moved_at >= self._settings.write_timeout:
-            return ErrorCode.SLOW_CONSUMER
+        if buffered:
+            self._backlog = _Backlog(moved, now if before is None or progress else before.since)
+            if now - self._backlog.since >= self._settings.write_timeout:
+                return ErrorCode.SLOW_CONSUMER
         silence = 0.0 if self.busy or not self.wire.is_websocket else now - self.heard_at
         return ErrorCode.STALE if silence > 2 * self._settings.heartbeat_interval else None

@@ -7,13 +7,12 @@ in order, and whatever else shows that the peer lives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
 import msgspec
 from aiohttp import WSMessage, WSMsgType, hdrs, web
-from aiohttp.abc import AbstractStreamWriter
 
 from protocol._override import override
 from protocol.codec import decode_command
@@ -21,50 +20,32 @@ from protocol.commands import Command
 from protocol.envelope import Encoding
 from protocol.errors import ErrorCode, ParleyError
 from protocol.events import CommandError, Disconnect, Payload
+from server.auth import has_query, principal_of
 from server.channel.connection import Connection
 from server.channel.handling import carry_out
-from server.channel.settings import ChannelSettings
-from server.channel.streams import Opening, open_stream, tune
-from server.channel.subscriber import Subscriber, Wire
+from server.channel.streams import Opening, open_stream
+from server.channel.subscriber import Wire
+from server.turns.service import Origin
 
 __all__ = ["PROTOCOLS", "websocket"]
 
 #: The subprotocols, each with the encoding that it means; a client that offers none gets the first.
 PROTOCOLS: Final[dict[str, Encoding]] = {"parley.v1.json": "json", "parley.v1.msgpack": "msgpack"}
 
+_PROTOCOL_NAMES: Final = tuple(PROTOCOLS)
+
+#: One object for all connections of a kind.
+_JSON, _JSON_BATCH, _MSGPACK = Wire("ws-json"), Wire("ws-json-batch"), Wire("ws-msgpack")
+
 #: A command that is too large by not more than this is refused by name; beyond it the framework cuts (close code 1009).
 _OVERSIZE: Final = 65_536
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Serve one WebSocket until it ends."""
+    """Begin one WebSocket; the response that is returned lives until it ends."""
     encoding = _encoding(request)
     opening = await open_stream(request, last_event_id=False)
-    hub = opening.services.hub
-    settings = hub.settings
-    socket: web.WebSocketResponse = web.WebSocketResponse(
-        # Compression would cost eight times the memory a connection, and frames made once could not be shared.
-        compress=False,
-        # The framework answers pings and looks for lost peers only while somebody reads, and takes a slow reader for a
-        # dead one; both is done here and by the hub.
-        autoping=False,
-        heartbeat=None,
-        max_msg_size=settings.max_command_bytes + _OVERSIZE,
-        protocols=tuple(PROTOCOLS),
-        timeout=settings.close_timeout,
-    )
-    with hub.place(opening.session.session_id):
-        tune(request, settings)
-        writer = await socket.prepare(request)
-        connection = _WebSocketConnection(request, writer, socket, _wire(request, encoding), settings)
-        subscriber = opening.subscriber(connection)
-        try:
-            hub.subscribe(opening.session, subscriber, opening.after)
-            await _Reader(socket, connection, subscriber, opening, encoding).run()
-        finally:
-            hub.unsubscribe(subscriber)
-            await connection.release()
-    return socket
+    return await _WebSocket(opening, encoding).open(request, opening, _wire(request, encoding))
 
 
 def _encoding(request: web.Request) -> Encoding:
@@ -84,8 +65,8 @@ def _encoding(request: web.Request) -> Encoding:
 
 def _wire(request: web.Request, encoding: Encoding) -> Wire:
     if encoding == "msgpack":
-        return Wire("ws-msgpack")
-    return Wire("ws-json-batch" if request.query.get("batch") in {"", "1", "true"} else "ws-json")
+        return _MSGPACK
+    return _JSON_BATCH if has_query(request) and request.query.get("batch") in {"", "1", "true"} else _JSON
 
 
 def close_reason(code: ErrorCode, farewell: Disconnect) -> bytes:
@@ -96,113 +77,109 @@ def close_reason(code: ErrorCode, farewell: Disconnect) -> bytes:
     return msgspec.json.encode(reason)
 
 
-class _WebSocketConnection(Connection):
-    """Ends with the closing handshake, or without it when the peer does not take part in time."""
+class _WebSocket(Connection, web.WebSocketResponse):
+    """One WebSocket: reads commands, and ends with the closing handshake, or without it if the peer takes no part.
 
-    def __init__(
-        self,
-        request: web.Request,
-        writer: AbstractStreamWriter,
-        socket: web.WebSocketResponse,
-        wire: Wire,
-        settings: ChannelSettings,
-    ) -> None:
-        super().__init__(request, writer, "websocket", wire)
-        self._socket = socket
-        self._close_timeout = settings.close_timeout
+    Backpressure is not reading: behind an unfinished command only the framework's bounded buffer fills, and behind a
+    peer that does not take its replies nothing is read at all.
+    """
+
+    __slots__ = ("_closer", "_encoding", "_malformed", "_services", "_session")
+
+    def __init__(self, opening: Opening, encoding: Encoding) -> None:
+        settings = opening.services.hub.settings
+        super().__init__(
+            # Compression would cost eight times the memory a connection, and frames made once could not be shared.
+            compress=False,
+            # The framework answers pings and looks for lost peers only while somebody reads, and takes a slow reader
+            # for a dead one; both is done here and by the hub.
+            autoping=False,
+            heartbeat=None,
+            max_msg_size=settings.max_command_bytes + _OVERSIZE,
+            protocols=_PROTOCOL_NAMES,
+            timeout=settings.close_timeout,
+        )
+        self._services = opening.services
+        self._session = opening.session
+        self._encoding: Encoding = encoding
         self._closer: asyncio.Task[None] | None = None
+        #: When the last malformed commands came.
+        self._malformed: tuple[float, ...] = ()
 
     @override
-    def close(self, code: ErrorCode, farewell: Disconnect) -> None:
-        """Begin the closing handshake; `receive` of the reader ends with it."""
+    def end(self, code: ErrorCode, farewell: Disconnect) -> None:
+        """Begin the closing handshake; `receive` ends with it."""
         if self._closer is None:
             self._closer = asyncio.create_task(self._close(code, farewell), name="channel:close")
-
-    @override
-    async def release(self) -> None:
-        """Wait for the end of the closing handshake, if one is under way."""
-        if self._closer is not None:
-            await self._closer
-        await super().release()
 
     async def _close(self, code: ErrorCode, farewell: Disconnect) -> None:
         status = ErrorCode.INTERNAL.close if code.close is None else code.close
         assert status is not None, "an internal error ends a channel"
         # It waits for the socket to take the frame, and then as long again for the answer.
         with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(2 * self._close_timeout):
-                await self._socket.close(code=status, message=close_reason(code, farewell))
-        if self.buffered():
-            self.abort()
+            async with asyncio.timeout(2 * self._hub.settings.close_timeout):
+                await self.close(code=status, message=close_reason(code, farewell))
+        if self.subscriber.buffered():
+            self.socket.abort()
 
+    @override
+    async def _finish(self) -> None:
+        if self._closer is not None:
+            await self._closer
+        await self._write_eof()
 
-class _Reader:
-    """Reads one WebSocket.
+    @override
+    async def _release(self) -> None:
+        """Wait for the end of the closing handshake, if one is under way."""
+        if self._closer is not None:
+            await self._closer
+        await super()._release()
 
-    Backpressure is not reading: behind an unfinished command only the framework's bounded buffer fills, and behind a
-    peer that does not take its replies nothing is read at all.
-    """
+    # --- reading
 
-    def __init__(
-        self,
-        socket: web.WebSocketResponse,
-        connection: Connection,
-        subscriber: Subscriber,
-        opening: Opening,
-        encoding: Encoding,
-    ) -> None:
-        self._socket = socket
-        self._connection = connection
-        self._subscriber = subscriber
-        self._opening = opening
-        self._encoding = encoding
-        self._hub = opening.services.hub
-        self._origin = opening.origin("websocket")
-        # Not a deque: an empty one takes 0.7 KiB, of every connection for what hardly any of them does.
-        self._malformed: list[float] = []
+    @override
+    def _next(self) -> Awaitable[WSMessage]:
+        return self.receive()
 
-    async def run(self) -> None:
-        """Read until the connection ends, whoever ends it."""
-        going = True
-        while going and not self._subscriber.closed():
-            if self._subscriber.congested():
-                with self._not_reading():
-                    await self._connection.drain()
-            message = await self._socket.receive()
-            self._subscriber.heard_at = self._hub.clock.monotonic()
-            going = await self._take(message)
-            # What has arrived is received without waiting, and thousands of pings fit into one read of the socket: the
-            # others have their turn after each. A reply, too, is written at the end of this turn of the loop, and only
-            # then its size shows in the backlog.
-            await asyncio.sleep(0)
-
+    @override
     async def _take(self, message: WSMessage) -> bool:
-        """Handle one message; whether there may be another."""
+        """Handle one message, and wait until the peer has taken what it was answered; whether there may be another."""
+        self.subscriber.heard_at = self._hub.clock.monotonic()
+        going = True
         match message.type:
             case WSMsgType.TEXT | WSMsgType.BINARY:
                 await self._command(message)
             case WSMsgType.PING:
                 with suppress(ConnectionError), self._not_reading():
-                    await self._socket.pong(message.data)
+                    await self.pong(message.data)
             case WSMsgType.PONG:
                 # That it came is all that it says.
                 ...
             case _:
-                return False
-        return True
+                going = False
+        # What has arrived is received without waiting, and thousands of pings fit into one read of the socket: the
+        # others have their turn after each. A reply, too, is written at the end of this turn of the loop, and only
+        # then its size shows in the backlog. And whoever closes the socket is done then, and needs no waiting for, in
+        # which its loss would be taken for the client's leaving.
+        await asyncio.sleep(0)
+        going = going and not self.subscriber.closed()
+        if going and self.subscriber.congested():
+            with self._not_reading():
+                await self.drain()
+        return going
 
     async def _command(self, message: WSMessage) -> None:
         try:
             command = self._decode(message)
         except ParleyError as error:
             self._hub.counters.malformed += 1
-            self._hub.reply(self._subscriber, CommandError.of(error))
+            self._hub.reply(self.subscriber, CommandError.of(error))
             if self._is_burst():
-                self._hub.end(self._subscriber, ErrorCode.PROTOCOL_ERROR, "too many malformed commands")
+                self._hub.end(self.subscriber, ErrorCode.PROTOCOL_ERROR, "too many malformed commands")
         else:
             with self._not_reading():
                 reply = await self._reply(command)
-            self._hub.reply(self._subscriber, reply)
+            self._hub.reply(self.subscriber, reply)
 
     def _decode(self, message: WSMessage) -> Command:
         settings = self._hub.settings
@@ -212,24 +189,27 @@ class _Reader:
 
     async def _reply(self, command: Command) -> Payload:
         try:
-            return await carry_out(self._opening.services, self._opening.session, command, self._origin)
+            return await carry_out(self._services, self._session, command, self._origin())
         except ParleyError as error:
             return CommandError.of(error)
+
+    def _origin(self) -> Origin:
+        user_id = principal_of(self._request).user_id
+        return Origin(user_id=user_id, client_id=self.subscriber.client_id, transport=self.name)
 
     def _is_burst(self) -> bool:
         """Count a malformed command; whether it was one too many."""
         now, settings = self._hub.clock.monotonic(), self._hub.settings
-        self._malformed.append(now)
-        del self._malformed[: -settings.malformed_burst]
+        self._malformed = (*self._malformed, now)[-settings.malformed_burst :]
         full = len(self._malformed) == settings.malformed_burst
         return full and now - self._malformed[0] <= settings.malformed_window
 
     @contextmanager
     def _not_reading(self) -> Iterator[None]:
         """While this lasts nothing is read, so the peer's silence is ours; its time begins anew afterwards."""
-        self._subscriber.busy = True
+        self.subscriber.busy = True
         try:
             yield
         finally:
-            self._subscriber.busy = False
-            self._subscriber.heard_at = self._hub.clock.monotonic()
+            self.subscriber.busy = False
+            self.subscriber.heard_at = self._hub.clock.monotonic()

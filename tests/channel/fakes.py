@@ -120,15 +120,18 @@ class FakeTransport:
     def data(self) -> bytes:
         return b"".join(self.writes)
 
-    def write(self, data: bytes) -> int:
+    @property
+    def socket(self) -> FakeTransport:
+        return self
+
+    def write(self, data: bytes) -> None:
         assert self.ended is None, "nothing is written to a closed connection"
         self.writes.append(data)
         if self._room is not None:
             self._buffered += len(data)
             self._move()
-        return self._buffered
 
-    def buffered(self) -> int:
+    def get_write_buffer_size(self) -> int:
         return self._buffered
 
     async def drain(self) -> None:
@@ -137,10 +140,10 @@ class FakeTransport:
             self._drained.append(waiter)
             await waiter
 
-    def lost(self) -> bool:
+    def is_closing(self) -> bool:
         return self.gone
 
-    def close(self, code: ErrorCode, farewell: Disconnect) -> None:
+    def end(self, code: ErrorCode, farewell: Disconnect) -> None:
         self.ended = self.ended or (code, farewell)
 
     def take(self, amount: int) -> None:
@@ -209,7 +212,7 @@ class Desk:
         session: Session | None = None,
     ) -> Peer:
         peer = Peer(self.hub, FakeTransport(wire, room=room), client_id)
-        self.hub.subscribe(session or self.log.session(), peer.subscriber, after)  # type: ignore[arg-type]
+        self.hub.subscribe(session or self.log.session(), peer.subscriber, after, AGENT)  # type: ignore[arg-type]
         return peer
 
 
@@ -218,7 +221,7 @@ class Peer:
 
     def __init__(self, hub: Hub, transport: FakeTransport, client_id: str) -> None:
         self.transport = transport
-        self.subscriber = Subscriber(transport, client_id, AGENT, hub.settings, now=hub.clock.monotonic())
+        self.subscriber = Subscriber(transport, client_id, hub.settings, now=hub.clock.monotonic())
 
     @property
     def events(self) -> list[Envelope]:

@@ -11,8 +11,12 @@ from protocol.cursor import Cursor
 from protocol.delta import utf16_len
 from protocol.envelope import Event
 from protocol.events import MessageDelta, Part
+from server.channel.group import Group
 from server.channel.live import LiveTexts
 from server.channel.ring import Ring
+from server.channel.settings import ChannelSettings
+from server.channel.subscriber import Subscriber, Wire
+from tests.channel.fakes import FakeTransport
 
 ONE, TWO = UUID(int=1), UUID(int=2)
 
@@ -108,3 +112,45 @@ def test_what_is_missing_comes_in_pages_that_fit_together(texts: list[str], page
             assert len(one.text) <= page
             had += one.text
     assert had == "".join(texts)
+
+
+def test_a_group_writes_to_who_is_live_and_counts_what_each_was_written() -> None:
+    settings = ChannelSettings(high_water=10)
+    transports = [
+        FakeTransport(Wire("ws-json")),
+        FakeTransport(Wire("ws-json"), room=5),
+        FakeTransport(Wire("ws-json")),
+    ]
+    quick, slow, resting = (Subscriber(one, "c", settings, now=0.0) for one in transports)
+    group = Group(Wire("ws-json"), settings)
+    for one in (quick, slow, resting):
+        group.add(one)
+    quick.write(b"before")
+    group.wake(quick)
+    assert list(group.write(b"first", {})) == []
+    group.wake(slow)
+    assert (group.live, list(group)) == (2, [quick, slow, resting])
+    assert list(group.write(b"second second", {quick: b"tail"})) == []
+    assert list(group.write(b"third", {})) == [slow]
+    group.rest(slow)
+    group.write(b"fourth", {quick: b"end"})
+    group.remove(quick)
+    group.remove(resting)
+    assert (group.live, list(group)) == (0, [slow])
+    assert [one.data for one in transports] == [
+        b"beforefirstsecond secondtailthirdfourthend",
+        b"second secondthird",
+        b"",
+    ]
+    assert [one.written for one in (quick, slow, resting)] == [len(one.data) for one in transports]
+
+
+def test_a_group_writes_nothing_to_a_connection_that_is_lost() -> None:
+    transport = FakeTransport(Wire("sse"))
+    lost = Subscriber(transport, "c", ChannelSettings(), now=0.0)
+    group = Group(Wire("sse"), ChannelSettings())
+    group.add(lost)
+    group.wake(lost)
+    transport.lose()
+    group.write(b"gone", {})
+    assert transport.data == b""
