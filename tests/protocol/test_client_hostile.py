@@ -129,8 +129,11 @@ async def test_silence_is_a_lost_connection() -> None:
         serving(script.handle) as url,
         connect(url, "x", transport="ndjson", after="e.6", timings=timings) as client,
     ):
-        await until(client, "connected", 2)
-    assert script.asked[:2] == [("events", "e.6"), ("events", "e.7")]
+        # On a machine that stands still, silence may come before the event once or twice.
+        while ("events", "e.7") not in script.asked:
+            await until(client, "connected")
+    assert script.asked[0] == ("events", "e.6")
+    assert script.asked == sorted(script.asked)
 
 
 @pytest.mark.feature("T03")
@@ -218,7 +221,7 @@ async def test_nobody_is_waited_for_longer_than_was_promised(transport: Any) -> 
 async def test_nobody_there_is_told(unused_tcp_port: int) -> None:
     url = f"http://127.0.0.1:{unused_tcp_port}"
     with pytest.raises(ConnectionError, match=f"{url} does not answer: nothing listens on port {unused_tcp_port}"):
-        async with connect(url, "x", timings=Timings(opening=0.05)):
+        async with connect(url, "x", timings=Timings(opening=2.0)):
             pass
 
 
@@ -454,7 +457,7 @@ async def test_a_command_that_is_never_acknowledged_fails_in_the_end(
 
 async def test_a_websocket_that_takes_commands_and_answers_none_is_bypassed() -> None:
     script = Script([connected(), sync()])
-    timings = Timings(answer=0.1)
+    timings = Timings(answer=1.0)
     async with serving(script.handle) as url, connect(url, "x", transport="ws", timings=timings) as client:
         await until(client, "sync")
         assert (await client.say("hello")).status == "accepted"
@@ -467,5 +470,5 @@ async def test_waiting_for_an_acknowledgement_has_an_end() -> None:
 
     script = Script([connected(), sync()])
     async with serving(handle) as url, connect(url, "x", transport="sse") as client:
-        with pytest.raises(TimeoutError, match=r"'c1' was not acknowledged within 0\.2 s .*unavailable"):
-            await client.send(UserMessage(id="c1", content="hello"), timeout=0.2)
+        with pytest.raises(TimeoutError, match=r"'c1' was not acknowledged within 1\.0 s .*unavailable"):
+            await client.send(UserMessage(id="c1", content="hello"), timeout=1.0)
