@@ -9,7 +9,7 @@ from typing import Any, Final
 __all__ = ["MARK", "arguments_of", "one_line", "plain", "short_id", "shorten"]
 
 #: What stands before what people say.
-MARK: Final = "\u203a "
+MARK: Final = "> "
 
 #: What could move the cursor, change the title, fill the clipboard, reverse the reading order or hide text: the C0 and
 #: C1 controls and DEL; bidirectional overrides and isolates; invisible operators and tags; surrogates; noncharacters.

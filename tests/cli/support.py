@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
+import fcntl
 import os
+import pty
+import select
+import struct
 import sys
-from collections.abc import AsyncIterator
+import termios
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from tests.cli.emulator import Emulator
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,10 +26,16 @@ SCRIPT = (
     f" sys.path[0] = {str(ROOT)!r}; from server.cli import main; sys.exit(main())"
 )
 
+#: The terminal that it was started with becomes the one that its signals come from.
+_OWN_TERMINAL = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+#: Seconds that something may take on a machine that is busy with something else.
+PATIENCE = 45.0
+
 
 def environment(**variables: str) -> dict[str, str]:
     """Ours without what configures Parley, and with the given variables."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PARLEY_")}
+    unwanted = ("PARLEY_", "NO_COLOR", "COLORFGBG", "TMUX", "STY", "XTERM_", "FORCE_COLOR", "_ARGCOMPLETE")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     return inherited | {"PYTHONUNBUFFERED": "1"} | variables
 
 
@@ -71,6 +85,106 @@ async def start(*arguments: str, cwd: Path | None = None, **variables: str) -> A
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, master: int, emulator: Emulator) -> None:
+        self.process = process
+        self.emulator = emulator
+        #: Everything that was written to the terminal.
+        self.written = b""
+        self._master = master
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._news = asyncio.Event()
+
+    def read_all(self) -> None:
+        """Take everything that was written up to now."""
+        while select.select([self._master], [], [], 0)[0] and self.read():
+            pass
+
+    def read(self) -> bool:
+        """Take what the command has written; called when there is something. False when it is the end."""
+        try:
+            data = os.read(self._master, 1 << 16)
+        except OSError:  # nobody has the other end any more
+            data = b""
+        if not data:
+            asyncio.get_running_loop().remove_reader(self._master)
+        self.written += data
+        self.emulator.feed(self._decoder.decode(data))
+        self._news.set()
+        return bool(data)
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._master, text.encode())
+
+    def say(self, text: str) -> None:
+        """Enter a text."""
+        self.type(f"{text}\r")
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Change the window's size: the terminal wraps its rows anew, and then tells the command."""
+        # What was written before belongs to the old size.
+        self.read_all()
+        self.emulator.resize(columns, rows)
+        _set_size(self._master, columns, rows)
+
+    async def until(self, condition: str | Callable[[Emulator], object], what: str = "") -> None:
+        """Wait until a text is on the terminal, or a condition holds."""
+        holds = (lambda emulator: condition in emulator.text) if isinstance(condition, str) else condition
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not holds(self.emulator):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            wanted = condition if isinstance(condition, str) else what
+            raise AssertionError(f"no {wanted!r} on the terminal:\n{self.emulator.text}") from None
+
+    async def end(self) -> int:
+        """Wait for its end; the exit code. All that it wrote is read then."""
+        async with asyncio.timeout(PATIENCE):
+            code = await self.process.wait()
+        self.read_all()
+        return code
+
+
+@asynccontextmanager
+async def terminal(
+    *arguments: str, url: str = "", columns: int = 80, rows: int = 24, variables: Mapping[str, str] | None = None
+) -> AsyncIterator[Terminal]:
+    """Start `parley ARGUMENTS` on a terminal, for the server at `url`; it is killed at the end if it still runs."""
+    master, slave = pty.openpty()
+    _set_size(master, columns, rows)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", f"{_OWN_TERMINAL}{SCRIPT}", *arguments),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env=environment(**{"TERM": "xterm-256color", "PARLEY_URL": url, **(variables or {})}),
+        )
+    finally:
+        os.close(slave)
+    loop = asyncio.get_running_loop()
+    running = Terminal(process, master, Emulator(columns, rows))
+    loop.add_reader(master, running.read)
+    try:
+        yield running
+    finally:
+        loop.remove_reader(master)
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        os.close(master)
+
+
+def _set_size(terminal: int, columns: int, rows: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 async def parley(*arguments: str, cwd: Path | None = None, **variables: str) -> tuple[int, str, str]:

@@ -90,7 +90,7 @@ class Screen:
             erase_when_done=True,
             refresh_interval=_TICK,
             before_render=lambda _: self._prepare(),
-            after_render=lambda _: self._app.remember_size(),
+            after_render=lambda _: self._app.drawn_on(self._output.asked_size),
         )
         self._app.ttimeoutlen = _ESCAPE
         self._app.timeoutlen = _ESCAPE
@@ -215,16 +215,16 @@ class Screen:
 class _Application(Application[None]):
     """prompt_toolkit's, which finds the beginning of what it drew also where a terminal has wrapped it anew."""
 
-    _columns: int | None = None
+    _columns = 0
+
+    def drawn_on(self, size: Size) -> None:
+        """It was drawn on a terminal of this size."""
+        self._columns = size.columns
 
     @property
     def is_resized(self) -> bool:
         """Whether the terminal's width is another than when it was drawn on."""
-        return self._columns not in {None, self.output.get_size().columns}
-
-    def remember_size(self) -> None:
-        """It was drawn just now."""
-        self._columns = self.output.get_size().columns
+        return self._columns != self.output.get_size().columns
 
     def redraw(self) -> None:
         """Draw now instead of soon."""
@@ -248,6 +248,13 @@ class _Output(Vt100_Output):
     """A terminal that can be told to wait, so that several steps reach it as one."""
 
     _holds = 0
+    #: What was answered last to who asked for the size: a renderer asks once, before it draws.
+    asked_size = Size(rows=24, columns=80)
+
+    def get_size(self) -> Size:
+        """How large the terminal is now."""
+        self.asked_size = super().get_size()
+        return self.asked_size
 
     @contextmanager
     def held(self) -> Iterator[None]:
