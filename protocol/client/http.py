@@ -131,10 +131,10 @@ class Http:
     async def request(
         self, method: str, path: str, kind: type[T], *, query: Mapping[str, str] | None = None, body: Any = None
     ) -> T:
-        """Ask for something and read the answer as `kind`; `body` is sent as JSON, or as it is when it is bytes.
+        """Ask for something and read the answer as `kind`; an empty one is null.
 
-        A refused token is replaced once, if a newer one is to be had. Raises ParleyError when the server refuses,
-        ConnectionError in words when nobody answers.
+        `body` is sent as JSON, or as it is when it is bytes. A refused token is replaced once, if a newer one is to be
+        had. Raises ParleyError when the server refuses, ConnectionError in words when nobody answers.
         """
         data = body if isinstance(body, bytes | None) else msgspec.json.encode(body)
         address = self.address(path, query)

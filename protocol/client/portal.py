@@ -57,18 +57,20 @@ class Portal:
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("this is the client's own thread, which cannot wait for itself; use `connect` there")
-        with self._lock:
-            if self._loop is None:
-                work.close()
-                raise ConnectionError("the client is not connected; use it in `with`") if self._new else ClosedError
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future: concurrent.futures.Future[T] | None = None
         try:
+            with self._lock:
+                if self._loop is None:
+                    work.close()
+                    raise ConnectionError("the client is not connected; use it in `with`") if self._new else ClosedError
+                future = asyncio.run_coroutine_threadsafe(work, self._loop)
             return future.result()
         except concurrent.futures.CancelledError:
             raise ClosedError from None
         except BaseException:
             # Either it failed, or we were interrupted: then nobody waits for it any more.
-            future.cancel()
+            if future is not None:
+                future.cancel()
             raise
 
     def stop(self) -> None:

@@ -103,7 +103,7 @@ class Server:
 
     async def delete_session(self, session: UUID | str) -> None:
         """Delete a session for good; whoever is connected to it is disconnected."""
-        await self._http.request("DELETE", path_of(session), type(None))
+        await self._http.request("DELETE", path_of(session), object)
 
     async def history(self, session: UUID | str, *, after: str = "0", limit: int = 100) -> HistoryPage:
         """A page of a session's messages, oldest first; go on with `after=page.next` until that is None."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from protocol._override import override
 from protocol.client.answer import Answer, Chunk, GrowingAnswer
-from protocol.client.feed import Events, Received
+from protocol.client.feed import Received
 from protocol.client.http import Token
 from protocol.client.portal import ClosedError, Portal
 from protocol.client.session import Client, connect
@@ -61,31 +61,12 @@ class Waiting(Generic[T]):
 class SyncEvents(Waiting[Received]):
     """An iteration over a session's events; it ends when the client is closed."""
 
-    def __init__(self, portal: Portal, client: Client, timeout: float | None) -> None:
-        super().__init__(portal, _Lazily(client), timeout)
-
     @override
     def __next__(self) -> Received:
         try:
             return super().__next__()
         except ClosedError:
             raise StopIteration from None
-
-
-class _Lazily:
-    """An iteration over a client's events that begins in its own thread."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._events: Events | None = None
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Received:
-        if self._events is None:
-            self._events = aiter(self._client)
-        return await anext(self._events)
 
 
 class SyncAnswer(Waiting[Chunk]):
@@ -206,7 +187,11 @@ class SyncClient:
 
         `timeout` is how many seconds each may take; then TimeoutError is raised.
         """
-        return SyncEvents(self._portal, self._client, timeout)
+        try:
+            events = self._portal.run(_call(self._client.__aiter__))
+        except ClosedError:
+            events = aiter(self._client)  # which is at its end
+        return SyncEvents(self._portal, events, timeout)
 
     def ask(
         self,

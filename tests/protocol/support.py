@@ -79,7 +79,8 @@ class Script:
         self.commands: list[dict[str, Any]] = []
         #: Set once a command came.
         self.commanded = asyncio.Event()
-        self._streams = list(streams)
+        #: What each connection is told; the last one again and again.
+        self.streams = list(streams)
         self._then_end = then_end
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -93,7 +94,7 @@ class Script:
             self.commanded.set()
             return web.json_response({"id": command["id"], "status": "accepted", "message_id": QUESTION, "seq": 1})
         self.asked.append((leaf, request.query.get("after", "")))
-        frames = self._streams.pop(0) if len(self._streams) > 1 else self._streams[0]
+        frames = self.streams.pop(0) if len(self.streams) > 1 else self.streams[0]
         if leaf == "ws":
             return await self._websocket(request, frames)
         return await self._lines(request, frames)
