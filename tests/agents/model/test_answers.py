@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.agents.interface import AgentOutput, Finish, Reasoning, Text, ToolCallDelta, ToolSpec, UsageReport
+from server.agents.model import endpoint as endpoint_module
 from server.agents.model.chunks import Events
 from server.agents.model.errors import ModelError, Where
 from server.agents.model.names import ToolNames
 from server.agents.model.reader import AnswerReader
 from tests.agents.model.support import bench
+from tests.channel.clients import PATIENCE
 from tests.support.model_endpoint import answer, call, calls, chunk, event, joined, stream, text, usage
 
 UNREADABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -243,7 +245,8 @@ async def test_an_endpoint_that_does_not_stream_is_read_too() -> None:
     ]
 
 
-async def test_an_answer_read_to_its_end_leaves_its_connection_for_the_next() -> None:
+async def test_an_answer_read_to_its_end_leaves_its_connection_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint_module, "_LINGER", PATIENCE)
     async with bench() as one:
         for _ in range(3):
             one.fake.reply(*answer("x"))

@@ -19,6 +19,7 @@ from aiohttp import web
 from server.agents.model.agent import ModelAgent
 from server.agents.model.endpoint import Endpoint
 from server.agents.model.errors import ModelError
+from server.agents.model.reach import proxy_of
 from server.agents.model.settings import ModelSettings
 from tests.agents.model.support import CODER, KEY, bench
 from tests.agents.support import Clock, Step, context, run
@@ -90,9 +91,17 @@ async def test_a_proxy_is_asked_for_what_is_far_away(proxies: Callable[..., None
         async with bench() as near:
             near.fake.reply(*answer("x"))
             await near.step()
-        proxies(**{variable: scheme + place}, no_proxy="model.invalid")
-        assert (await failure(FAR)).code == "model_unreachable"
         assert len(asked) == 1
+
+
+@pytest.mark.parametrize("here", ["http://127.0.0.1/v1", "http://[::1]/v1", "http://localhost/v1", FAR])
+def test_nothing_near_and_nothing_that_is_excepted_goes_through_a_proxy(
+    proxies: Callable[..., None], here: str
+) -> None:
+    proxies(http_proxy="http://127.0.0.1:9", no_proxy="model.invalid")
+    assert proxy_of(ModelSettings(model="m", base_url=here)) is None
+    proxies()
+    assert proxy_of(ModelSettings(model="m", base_url=here)) is None
 
 
 async def test_a_proxy_gets_its_own_password_and_the_endpoint_its_key(proxies: Callable[..., None]) -> None:
