@@ -1,7 +1,7 @@
 """One log for everything: structlog's lines and those of libraries (aiohttp, asyncio, warnings), to standard error.
 
-Each line has an ISO 8601 UTC `timestamp`, a `level`, the `logger`, the `event`, and whatever the task has bound:
-`request_id` and `session_id` (see `server.rest.middleware`). `redact` is the last word on what a line may hold.
+Each line has an ISO 8601 UTC `timestamp`, a `level`, the `logger`, the `event`, what was noted of the request that it
+is about (`marks.py`), and whatever the task has bound. `redact` is the last word on what a line may hold.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from aiohttp.http import HttpProcessingError
 
 from protocol._override import override
 from server.config import LogSettings
+from server.observe.lines import write_lines_to
+from server.observe.marks import merge_marks
 from server.observe.redact import redact
 
 __all__ = ["configure"]
@@ -40,6 +42,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     for old in [each for each in root.handlers if isinstance(each.formatter, structlog.stdlib.ProcessorFormatter)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    write_lines_to(None if console else handler)
     root.setLevel(level)
     for name, floor in _QUIET.items():
         logging.getLogger(name).setLevel(max(level, floor))
@@ -79,6 +82,7 @@ class _Unreadable(logging.Filter):
 def _common() -> list[structlog.typing.Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        merge_marks,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

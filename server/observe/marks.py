@@ -1,29 +1,49 @@
-"""What is noted on a request for its line in the access log, which is written outside of the request's own task."""
+"""What a request is called in the log: noted once, said by every line of its task and by its line in the access log."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
 
-import structlog
+import structlog.typing
 from aiohttp import web
 
-__all__ = ["REQUEST_ID", "SESSION_ID", "USER_ID", "mark", "marks"]
+__all__ = ["REQUEST_ID", "SESSION_ID", "USER_ID", "begin_marks", "mark", "marks", "merge_marks"]
 
-REQUEST_ID: Final = web.RequestKey("request_id", str)
-SESSION_ID: Final = web.RequestKey("session_id", str)
-USER_ID: Final = web.RequestKey("user_id", str)
+REQUEST_ID: Final = "request_id"
+SESSION_ID: Final = "session_id"
+USER_ID: Final = "user_id"
+
+_MARKS: Final = web.RequestKey("marks", dict[str, str])
+#: The same of the request whose task, or a task of whose making, this is. Every request has a task of its own.
+_bound: Final[ContextVar[dict[str, str] | None]] = ContextVar("parley_marks", default=None)
 
 
-def mark(request: web.BaseRequest, key: web.RequestKey[str], value: str) -> None:
+def begin_marks(request: web.BaseRequest, request_id: str) -> None:
+    """Name the request: in its own task, before anything else is noted or logged."""
+    found = {REQUEST_ID: request_id}
+    request[_MARKS] = found
+    _bound.set(found)
+
+
+def mark(request: web.BaseRequest, name: str, value: str) -> None:
     """Note the value on the request, and on every line that its task logs from now on."""
-    request[key] = value
-    structlog.contextvars.bind_contextvars(**{_name(key): value})
+    found = request.get(_MARKS)
+    if found is None:
+        found = request[_MARKS] = {}
+        _bound.set(found)
+    found[name] = value
 
 
-def marks(request: web.BaseRequest) -> dict[str, str]:
+def marks(request: web.BaseRequest) -> Mapping[str, str]:
     """What was noted, by name."""
-    return {_name(key): request[key] for key in (REQUEST_ID, SESSION_ID, USER_ID) if key in request}
+    found = request.get(_MARKS)
+    return {} if found is None else found
 
 
-def _name(key: web.RequestKey[str]) -> str:
-    return {REQUEST_ID: "request_id", SESSION_ID: "session_id", USER_ID: "user_id"}[key]
+def merge_marks(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A structlog processor: what was noted of the request goes on the line, unless the line says it itself."""
+    for name, value in (_bound.get() or {}).items():
+        event.setdefault(name, value)
+    return event

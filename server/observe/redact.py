@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog.typing
@@ -61,6 +62,9 @@ _PATTERNS: Final = (
 
 def redact_text(text: str) -> str:
     """The text without anything that looks like a credential or the query of a URL."""
+    # Hardly any text has what all the patterns begin with, and looking for that costs a tenth of trying them.
+    if "?" not in text and "://" not in text and "bearer" not in text.lower():
+        return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
     return text
@@ -90,7 +94,10 @@ def _clean(name: object, value: object, depth: int) -> object:
 
 
 def _is_secret(name: object) -> bool:
-    if not isinstance(name, str):
-        return False
+    return isinstance(name, str) and _is_secret_name(name)
+
+
+@lru_cache(maxsize=1024)
+def _is_secret_name(name: str) -> bool:
     plain = name.lower().replace("-", "_")
     return plain in SECRET_NAMES or plain.endswith(_SECRET_ENDINGS)

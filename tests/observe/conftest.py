@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from server.config import LogSettings
+from server.observe.lines import write_lines_to
 from server.observe.logs import configure
 
 
@@ -40,6 +41,7 @@ def log() -> Iterator[Log]:
     yield log
     root.setLevel(level)
     root.handlers[:] = handlers
+    write_lines_to(None)
     logging.captureWarnings(capture=False)
     logging.getLogger("asyncio").setLevel(logging.NOTSET)
     structlog.reset_defaults()

@@ -141,6 +141,8 @@ def test_what_only_looks_alike_is_kept(log: Log) -> None:
         ("postgresql://ada:pw@db/parley", f"postgresql://ada:{REDACTED}@db/parley"),
         ("is it there? yes=no", "is it there? yes=no"),
         ("plain words, 12:30, a@b", "plain words, 12:30, a@b"),
+        ("BEARER abc", f"BEARER {REDACTED}"),
+        ("redis://:pw@cache/0", f"redis://:{REDACTED}@cache/0"),
     ],
 )
 def test_texts_are_searched_for_credentials(text: str, expected: str) -> None:
