@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import ID_PATTERN
 from server.observe.access import log_left
-from server.observe.marks import REQUEST_ID, mark
+from server.observe.marks import REQUEST_ID, begin_marks, marks
 from server.rest.responses import problem_response
 
 __all__ = ["REQUEST_ID_HEADER", "harden", "requests"]
@@ -45,8 +45,7 @@ async def requests(request: web.Request, handler: Handler) -> web.StreamResponse
     """
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request_id = given if _SANE_ID.search(given) else secrets.token_hex(8)
-    structlog.contextvars.clear_contextvars()
-    mark(request, REQUEST_ID, request_id)
+    begin_marks(request, request_id)
     now = asyncio.get_running_loop().time
     began = now()
     try:
@@ -72,7 +71,7 @@ async def harden(request: web.Request, response: web.StreamResponse) -> None:
     """Put on every response, streams included, what all have in common; a handler of `on_response_prepare`."""
     request[_PREPARED] = True
     response.headers[hdrs.SERVER] = "parley"
-    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
+    response.headers[REQUEST_ID_HEADER] = marks(request).get(REQUEST_ID, "")
     response.headers["X-Content-Type-Options"] = "nosniff"
     # Answers are somebody's own; files of the console say otherwise themselves.
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
