@@ -17,9 +17,18 @@ import re
 from typing import Any, Final, cast
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
-from protocol.commands import COMMANDS, Command
+from protocol.commands import (
+    COMMANDS,
+    Cancel,
+    Command,
+    Ping,
+    QueueUpdate,
+    RefreshToken,
+    SwitchAgent,
+    UserMessage,
+)
 from protocol.envelope import Encoding
 from protocol.errors import ErrorCode, ParleyError
 from protocol.explain import explain
@@ -47,8 +56,22 @@ MAX_COMMANDS: Final = 256
 #: How deep the second look at bad MessagePack goes; an array of commands, their fields, and a little further.
 _LENIENT_LEVELS: Final = 4
 
+#: Commands without a field that takes any value, and how deep they are nested at most.
+_CLOSED: Final = frozenset({UserMessage, Cancel, SwitchAgent, QueueUpdate, RefreshToken, Ping})
+_CLOSED_LEVELS: Final = 3
+_commands: Final[msgspec.json.Decoder[Command]] = msgspec.json.Decoder(Command)
+
 _ID: Final = re.compile(ID_PATTERN)
 _READING_ERRORS: Final = (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError, OverflowError)
+
+
+class _Asked(Struct, kw_only=True, omit_defaults=True, gc=False):
+    """What a user message asks, its keys in order: what most commands are hashed by."""
+
+    agent_type: str | None = None
+    content: str
+    on_busy: str = "enqueue"
+    type: str
 
 
 def decode_command(
@@ -62,6 +85,10 @@ def decode_command(
     Raises ParleyError, with the field's path and the command's id as far as they could be read: TOO_LARGE (bytes,
     nesting), MALFORMED (no JSON or MessagePack, or MessagePack that has no JSON form), INVALID (anything else).
     """
+    if encoding == "json" and max_nesting >= _CLOSED_LEVELS:
+        command = _read_closed(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"), max_bytes)
+        if command is not None:
+            return command
     return _typed(_read(data, encoding, max_bytes), "$", max_nesting)
 
 
@@ -99,10 +126,31 @@ def command_hash(command: Command) -> bytes:
     defaults given or left out, and numbers written as `1` or `1.0` make no difference; the form of a text does (nothing
     is normalised), and so does content as one text or in parts.
     """
+    if type(command) is UserMessage and type(command.content) is str:
+        # The very same bytes, without the ways between.
+        asked = _Asked(
+            agent_type=command.agent_type, content=command.content, on_busy=command.on_busy, type="user_message"
+        )
+        return hashlib.sha256(msgspec.json.encode(asked)).digest()
     value: dict[str, Any] = msgspec.to_builtins(command)
     value.pop("id", None)
     value.pop("n", None)
     return hashlib.sha256(msgspec.json.encode(canonical(value), order="deterministic")).digest()
+
+
+def _read_closed(data: bytes, max_bytes: int) -> Command | None:
+    """The command, where its type says all that there is to say of its values; None when it has to be looked at.
+
+    Most commands take this way, at a quarter of the cost. Escapes are what a NUL or a lone surrogate comes by: as they
+    are, neither is JSON. Whatever is wrong is found out, and explained, by the other way.
+    """
+    if len(data) > max_bytes or b"\\u" in data:
+        return None
+    try:
+        command = _commands.decode(data)
+    except _READING_ERRORS:
+        return None
+    return command if type(command) in _CLOSED else None
 
 
 def _read(data: bytes | str, encoding: Encoding, max_bytes: int) -> object:

@@ -55,7 +55,9 @@ def format_timestamp(moment: datetime) -> str:
     """RFC 3339 in UTC with milliseconds and `Z`; finer digits are cut off. Raises ValueError for a naive datetime."""
     if moment.tzinfo is None:
         raise ValueError("a timestamp needs a time zone")
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_timestamp(text: str) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from typing import Final
@@ -13,6 +14,10 @@ __all__ = ["IdSource", "new_epoch", "new_id"]
 
 #: How far the random part moves on at most within one millisecond: unguessable, and never used up.
 _STRIDE_BITS: Final = 32
+#: The highest bit is left for counting up.
+_FIRST_BITS: Final = RANDOM_BITS - 1
+#: How many random bytes are asked for at once.
+_DICE: Final = 2048
 
 
 class IdSource:
@@ -24,24 +29,40 @@ class IdSource:
     def __init__(self) -> None:
         self._ms = 0
         self._random = 0
+        self._dice = b""
+        self._thrown = 0
 
     def __call__(self) -> UUID:
         """The next id."""
         now = time.time_ns() // 1_000_000
         if now > self._ms:
             self._ms = now
-            # The highest bit is left for counting up.
-            self._random = secrets.randbits(RANDOM_BITS - 1)
+            self._random = self._bits(_FIRST_BITS)
         else:
-            self._random += 1 + secrets.randbits(_STRIDE_BITS)
+            self._random += 1 + self._bits(_STRIDE_BITS)
             if self._random >> RANDOM_BITS:
                 self._ms += 1
-                self._random = secrets.randbits(RANDOM_BITS - 1)
+                self._random = self._bits(_FIRST_BITS)
         return uuid7(self._ms, self._random)
+
+    def _bits(self, count: int) -> int:
+        """Random bits of the system, each used once; asked for in advance, as asking costs more than an id."""
+        size = -(-count // 8)
+        begin, self._thrown = self._thrown, self._thrown + size
+        if self._thrown > len(self._dice):
+            self._dice = os.urandom(_DICE)
+            begin, self._thrown = 0, size
+        return int.from_bytes(self._dice[begin : self._thrown], "big") >> (8 * size - count)
+
+    def forget(self) -> None:
+        """Throw the dice anew: in the child of a fork, whose ids must not be its parent's."""
+        self._dice = b""
 
 
 #: The process's own source.
 new_id: Final = IdSource()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=new_id.forget)
 
 
 def new_epoch() -> str:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from protocol.ids import RANDOM_BITS
 from storage.ids import IdSource, new_epoch, new_id
 from tests.storage.scene import Scene
+
+ROOT = Path(__file__).parents[2]
 
 
 def _set_clock(monkeypatch: pytest.MonkeyPatch, milliseconds: Iterator[int]) -> None:
@@ -53,6 +58,23 @@ def test_processes_do_not_make_each_others_ids() -> None:
     one, two = IdSource(), IdSource()
     assert {one() for _ in range(5_000)}.isdisjoint(two() for _ in range(5_000))
     assert len({new_epoch() for _ in range(100)}) == 100
+
+
+_FORK = """
+import os
+from storage.ids import new_id
+new_id()
+child = os.fork()
+made = [new_id().hex for _ in range(100)]
+if child:
+    os.waitpid(child, 0)
+print(*made, flush=True)
+"""
+
+
+def test_a_forked_process_makes_ids_of_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", _FORK], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert len(set(done.stdout.split())) == 200
 
 
 async def test_regression_35_numbers_are_the_sessions_own_not_a_connections(scene: Scene) -> None:
