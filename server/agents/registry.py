@@ -95,9 +95,9 @@ class Registry:
     def get(self, reference: str | UUID) -> Agent:
         """The agent of this type or ``agent_id``; ``ParleyError`` (``unknown_agent``) lists those that there are."""
         agent = self._agents.get(reference) if isinstance(reference, str) else None
-        agent_id = _uuid(reference) if isinstance(reference, str) else reference
-        if agent is None and agent_id is not None:
-            agent = self._by_id.get(agent_id)
+        if agent is None:
+            agent_id = _uuid(reference) if isinstance(reference, str) else reference
+            agent = None if agent_id is None else self._by_id.get(agent_id)
         if agent is None:
             known = ", ".join(self._agents)
             raise ParleyError(
