@@ -19,7 +19,7 @@ from storage.commits import Committed, committed
 from storage.log import NewEvent
 from storage.pool import Database
 
-__all__ = ["CommandHead", "Commands", "Reply", "StaleError", "TurnPlan"]
+__all__ = ["CommandHead", "Commands", "MessagePlan", "Reply", "StaleError", "TurnStart"]
 
 
 class CommandHead(Struct, frozen=True, kw_only=True):
@@ -35,8 +35,17 @@ class CommandHead(Struct, frozen=True, kw_only=True):
     now: datetime
 
 
-class TurnPlan(Struct, frozen=True, kw_only=True):
-    """How a user message becomes a turn: ids made beforehand, and what encodes the events of either outcome.
+class TurnStart(Struct, frozen=True, kw_only=True):
+    """A turn that is about to begin: its ids, made beforehand, and its first events, encoded beforehand."""
+
+    turn_id: UUID
+    answer_id: UUID
+    worker_id: UUID
+    events: Sequence[NewEvent]
+
+
+class MessagePlan(Struct, frozen=True, kw_only=True):
+    """A user message, and what makes the rest of either outcome: `start` that of a turn, `waits` the event of a wait.
 
     `agent_is_default`: the agent was taken from the session, and must still be the session's when the turn begins.
     """
@@ -46,11 +55,8 @@ class TurnPlan(Struct, frozen=True, kw_only=True):
     title: str
     agent_type: str
     agent_is_default: bool
-    turn_id: UUID
-    answer_id: UUID
-    worker_id: UUID
-    when_idle: Callable[[], Sequence[NewEvent]]
-    when_busy: Callable[[], NewEvent]
+    start: Callable[[], TurnStart]
+    waits: Callable[[], NewEvent]
 
 
 class Reply(Struct, frozen=True, kw_only=True):
@@ -93,7 +99,7 @@ class Commands:
         self._database = database
 
     async def user_message(
-        self, head: CommandHead, plan: TurnPlan, *, seems_busy: bool, reject_when_busy: bool, most_waiting: int
+        self, head: CommandHead, plan: MessagePlan, *, seems_busy: bool, reject_when_busy: bool, most_waiting: int
     ) -> Reply:
         """Start a turn, or let the message wait. Raises StaleError when the session has another agent by now.
 
@@ -104,7 +110,7 @@ class Commands:
             reply = await (self._queued(head, plan, most_waiting) if seems_busy else self._begun(head, plan))
             if reply is not None:
                 return reply
-        when_idle, when_busy = plan.when_idle(), [plan.when_busy()]
+        start, waits = plan.start(), [plan.waits()]
         row = await self._run(
             "user_message",
             head,
@@ -112,16 +118,16 @@ class Commands:
             plan.content,
             plan.agent_type,
             plan.agent_is_default,
-            plan.turn_id,
-            plan.answer_id,
-            plan.worker_id,
+            start.turn_id,
+            start.answer_id,
+            start.worker_id,
             reject_when_busy,
             most_waiting,
             plan.title,
-            *_columns(when_idle),
-            *_columns(when_busy),
+            *_columns(start.events),
+            *_columns(waits),
         )
-        return await self._reply(head, row, when_idle if row["turn_id"] is not None else when_busy)
+        return await self._reply(head, row, start.events if row["turn_id"] is not None else waits)
 
     async def cancel(self, head: CommandHead, turn_id: UUID, events: Sequence[NewEvent]) -> Reply:
         """Ask the turn to stop. Raises StaleError when another one is running."""
@@ -139,9 +145,9 @@ class Commands:
         """Put the waiting messages into another order."""
         return await self._reply(head, await self._run("reorder_queue", head, *_columns(events), list(order)), events)
 
-    async def _begun(self, head: CommandHead, plan: TurnPlan) -> Reply | None:
+    async def _begun(self, head: CommandHead, plan: MessagePlan) -> Reply | None:
         """Start a turn if the session is idle and the command new; None when anything is otherwise."""
-        events = plan.when_idle()
+        start = plan.start()
         row = await self._new(
             "user_message_idle",
             head,
@@ -149,17 +155,17 @@ class Commands:
             plan.content,
             plan.agent_type,
             plan.agent_is_default,
-            plan.turn_id,
-            plan.answer_id,
-            plan.worker_id,
+            start.turn_id,
+            start.answer_id,
+            start.worker_id,
             plan.title,
-            *_columns(events),
+            *_columns(start.events),
         )
-        return None if row is None else _accepted(head, row, plan, events, status="accepted")
+        return None if row is None else _new_reply("accepted", head, row, plan.message_id, start.turn_id, start.events)
 
-    async def _queued(self, head: CommandHead, plan: TurnPlan, most_waiting: int) -> Reply | None:
+    async def _queued(self, head: CommandHead, plan: MessagePlan, most_waiting: int) -> Reply | None:
         """Let the message wait if the session is busy and the command new; None when anything is otherwise."""
-        event = plan.when_busy()
+        event = plan.waits()
         row = await self._new(
             "user_message_busy",
             head,
@@ -171,7 +177,7 @@ class Commands:
             event.event_type,
             event.body,
         )
-        return None if row is None else _accepted(head, row, plan, (event,), status="queued")
+        return None if row is None else _new_reply("queued", head, row, plan.message_id, None, (event,))
 
     async def _new(self, name: str, head: CommandHead, *arguments: Any) -> asyncpg.Record | None:
         """Run a statement that does nothing but for a command that is new."""
@@ -247,17 +253,17 @@ class Commands:
         raise ParleyError(code, message, path=path, retry_after=retry_after, id=head.command_id)
 
 
-def _accepted(
-    head: CommandHead, row: asyncpg.Record, plan: TurnPlan, events: Sequence[NewEvent], *, status: str
+def _new_reply(
+    status: str,
+    head: CommandHead,
+    row: asyncpg.Record,
+    message_id: UUID,
+    turn_id: UUID | None,
+    events: Sequence[NewEvent],
 ) -> Reply:
     seq = row["seq"]
-    return Reply(
-        status=status,
-        seq=seq + 1,
-        message_id=plan.message_id,
-        turn_id=plan.turn_id if status == "accepted" else None,
-        commit=committed(head.session_id, row["epoch"], seq, head.now, events),
-    )
+    commit = committed(head.session_id, row["epoch"], seq, head.now, events)
+    return Reply(status=status, seq=seq + 1, message_id=message_id, turn_id=turn_id, commit=commit)
 
 
 def _repeated(head: CommandHead, row: asyncpg.Record) -> Reply:

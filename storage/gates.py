@@ -7,6 +7,7 @@ in hand, and one busy session would drain the pool for all the others.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import TracebackType
 from typing import Final
 from uuid import UUID
@@ -20,46 +21,66 @@ MAX_WAITING: Final = 1024
 
 
 class _Gate:
-    """One session's gate: a lock and the number of those who hold it or wait for it."""
+    """One session's gate: who holds it hands it over to who has waited longest. `users` are all of them."""
 
-    __slots__ = ("_gates", "_lock", "_session_id", "users")
+    __slots__ = ("_gates", "_session_id", "_waiting", "users")
 
     def __init__(self, gates: Gates, session_id: UUID) -> None:
         self._gates = gates
         self._session_id = session_id
-        self._lock = asyncio.Lock()
+        # Made when somebody has to wait: most gates are passed by one writer, and gone.
+        self._waiting: deque[asyncio.Future[None]] | None = None
         self.users = 0
 
     async def __aenter__(self) -> None:
         if self.users >= MAX_WAITING:
             raise ParleyError(ErrorCode.RATE_LIMITED, "too many commands wait for this session", retry_after=1)
         self.users += 1
-        try:
-            if self.users == 1:
-                await self._lock.acquire()
-            else:
-                # Also when the lock is free: it may be promised to another, and only with a bound does anybody wait.
-                async with asyncio.timeout(self._gates.patience):
-                    await self._lock.acquire()
-        except TimeoutError as error:
-            self._leave()
-            raise ParleyError(
-                ErrorCode.UNAVAILABLE, "the session's other writers take too long", retry_after=1
-            ) from error
-        except BaseException:
-            self._leave()
-            raise
+        if self.users > 1:
+            await self._wait()
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lock.release()
         self._leave()
+
+    async def _wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(turn)
+        expiry = loop.call_later(self._gates.patience, _expire, turn)
+        try:
+            await turn
+        except TimeoutError as error:
+            self.users -= 1
+            raise ParleyError(
+                ErrorCode.UNAVAILABLE, "the session's other writers take too long", retry_after=1
+            ) from error
+        except asyncio.CancelledError:
+            if turn.cancelled() or turn.exception() is not None:
+                self.users -= 1
+            else:
+                # It was handed over, and its task cancelled before it could see that.
+                self._leave()
+            raise
+        finally:
+            expiry.cancel()
 
     def _leave(self) -> None:
         self.users -= 1
-        if not self.users:
-            self._gates.forget(self._session_id)
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._gates.forget(self._session_id)
+
+
+def _expire(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_exception(TimeoutError())
 
 
 class Gates:

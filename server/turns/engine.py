@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -335,7 +336,26 @@ class Engine:
 
     async def shielded(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Finish a write although whoever asked for it is cancelled: commit and emission belong together."""
-        task = asyncio.create_task(work)
+        # As asyncio.shield, but that the asker learns of the outcome in the very next turn of the loop.
+        outcome: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(_told(work, outcome))
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        return await asyncio.shield(task)
+        task.add_done_callback(partial(self._written, outcome))
+        return await outcome
+
+    def _written(self, outcome: asyncio.Future[Any], task: asyncio.Task[None]) -> None:
+        self._writes.discard(task)
+        if not outcome.done():
+            # It was cancelled, by the end of the server.
+            outcome.cancel()
+
+
+async def _told(work: Coroutine[Any, Any, _T], outcome: asyncio.Future[_T]) -> None:
+    try:
+        result = await work
+    except Exception as error:  # noqa: BLE001 - it is the asker's, if he still asks
+        if not outcome.done():
+            outcome.set_exception(error)
+    else:
+        if not outcome.done():
+            outcome.set_result(result)

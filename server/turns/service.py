@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from protocol.events import Ack, QueueChanged
 from server.agents.interface import AgentDefinition
 from server.turns import records
 from server.turns.engine import Engine
-from storage.commands import CommandHead, Commands, Reply, StaleError, TurnPlan
+from storage.commands import CommandHead, Commands, MessagePlan, Reply, StaleError, TurnStart
 from storage.ids import new_id
 from storage.log import NewEvent
 from storage.pool import Database
@@ -89,12 +90,11 @@ class TurnService:
         direct = command.agent_type is not None
         agent = self._agent(command.agent_type or self._acting_agent(session), command)
         head = self._head(session, command, origin)
-        plan = self._plan(command, origin, agent, head)
-        self._engine.expect(plan.turn_id)
+        message = _Message(command, origin.client_id, agent, head.now, self._engine)
         try:
             reply = await self._commands.user_message(
                 head,
-                plan,
+                message.plan(),
                 seems_busy=self._seems_busy(session.session_id),
                 reject_when_busy=command.on_busy == "reject",
                 most_waiting=self._engine.settings.queue_limit,
@@ -102,39 +102,16 @@ class TurnService:
             self._show(session, reply)
             self._note_busy(session.session_id, reply)
         finally:
-            self._engine.unexpect(plan.turn_id)
+            message.settled()
         if not direct:
             self._remember(session, agent.type)
-        if reply.turn_id == plan.turn_id:
+        start = message.started
+        if start is not None and reply.turn_id == start.turn_id:
             claim = self._engine.first_claim(
-                session.session_id, plan.turn_id, plan.answer_id, plan.message_id, agent.type, head.now
+                session.session_id, start.turn_id, start.answer_id, message.message_id, agent.type, head.now
             )
             self._engine.begin(claim)
         return reply
-
-    def _plan(self, command: UserMessage, origin: Origin, agent: AgentDefinition, head: CommandHead) -> TurnPlan:
-        content = text_of(command.content)
-        message_id, turn_id = new_id(), new_id()
-        direct = command.agent_type is not None
-
-        def when_idle() -> list[NewEvent]:
-            message = records.user_message(
-                message_id, content, head.now, turn_id, command_id=command.id, client_id=origin.client_id
-            )
-            return [message, *records.turn_begins(turn_id, message_id, agent, direct=direct)]
-
-        return TurnPlan(
-            message_id=message_id,
-            content=content,
-            title=records.title_of(content),
-            agent_type=agent.type,
-            agent_is_default=not direct,
-            turn_id=turn_id,
-            answer_id=new_id(),
-            worker_id=self._engine.worker_id,
-            when_idle=when_idle,
-            when_busy=lambda: records.message_queued(message_id, content, command, origin.client_id),
-        )
 
     async def _cancel(self, session: Session, command: Cancel, origin: Origin) -> Reply:
         turn_id = command.turn_id or self._engine.active_turn(session.session_id) or session.active_turn
@@ -252,6 +229,62 @@ class TurnService:
         self._agents.move_to_end(session.session_id)
         if len(self._agents) > _REMEMBERED_SESSIONS:
             self._agents.popitem(last=False)
+
+
+class _Message:
+    """A user message on its way into the log. What only one of its outcomes needs is made when that is tried."""
+
+    def __init__(
+        self, command: UserMessage, client_id: str | None, agent: AgentDefinition, now: datetime, engine: Engine
+    ) -> None:
+        self.message_id = new_id()
+        self.started: TurnStart | None = None
+        self._command = command
+        self._content = text_of(command.content)
+        self._client_id = client_id
+        self._agent = agent
+        self._now = now
+        self._engine = engine
+
+    def plan(self) -> MessagePlan:
+        """What storage is told."""
+        return MessagePlan(
+            message_id=self.message_id,
+            content=self._content,
+            title=records.title_of(self._content),
+            agent_type=self._agent.type,
+            agent_is_default=self._command.agent_type is None,
+            start=self._start,
+            waits=self._waits,
+        )
+
+    def settled(self) -> None:
+        """Its statements are over, whatever came of them."""
+        if self.started is not None:
+            self._engine.unexpect(self.started.turn_id)
+
+    def _start(self) -> TurnStart:
+        if self.started is None:
+            turn_id, direct = new_id(), self._command.agent_type is not None
+            message = records.user_message(
+                self.message_id,
+                self._content,
+                self._now,
+                turn_id,
+                command_id=self._command.id,
+                client_id=self._client_id,
+            )
+            self.started = TurnStart(
+                turn_id=turn_id,
+                answer_id=new_id(),
+                worker_id=self._engine.worker_id,
+                events=[message, *records.turn_begins(turn_id, self.message_id, self._agent, direct=direct)],
+            )
+            self._engine.expect(turn_id)
+        return self.started
+
+    def _waits(self) -> NewEvent:
+        return records.message_queued(self.message_id, self._content, self._command, self._client_id)
 
 
 _StoredCommand = UserMessage | Cancel | SwitchAgent | QueueUpdate

@@ -14,7 +14,7 @@ from uuid import UUID
 from protocol.commands import UserMessage
 from server.agents.interface import AgentDefinition
 from server.turns import records
-from storage.commands import CommandHead, Commands, TurnPlan
+from storage.commands import CommandHead, Commands, MessagePlan, TurnStart
 from storage.ids import new_epoch, new_id
 from storage.pool import Database
 from tests.benchmarks.children import cpu_seconds
@@ -74,7 +74,7 @@ class Statements:
         """A user message in each of the sessions; `busy`: a turn runs in them, as the server that runs it knows."""
         ready = [(_head(session), _plan()) for session in sessions]
 
-        async def one(item: tuple[CommandHead, TurnPlan]) -> None:
+        async def one(item: tuple[CommandHead, MessagePlan]) -> None:
             reply = await self._commands.user_message(
                 *item, seems_busy=busy, reject_when_busy=False, most_waiting=1 << 30
             )
@@ -88,8 +88,8 @@ class Statements:
         ready = []
         for session in sessions:
             plan = _plan()
-            types = [event.event_type for event in plan.when_idle()]
-            bodies = [event.body for event in plan.when_idle()]
+            types = [event.event_type for event in plan.start().events]
+            bodies = [event.body for event in plan.start().events]
             ready.append((session, plan.message_id, _TEXT, _now(), types, bodies))
 
         async def one(arguments: tuple[Any, ...]) -> None:
@@ -138,21 +138,23 @@ def _head(session: UUID) -> CommandHead:
     )
 
 
-def _plan() -> TurnPlan:
+def _plan() -> MessagePlan:
     command = UserMessage(id=new_id().hex, content=_TEXT)
     message_id, turn_id = new_id(), new_id()
     message = records.user_message(message_id, _TEXT, _now(), turn_id, command_id=command.id, client_id=None)
-    when_idle = [message, *records.turn_begins(turn_id, message_id, _AGENT, direct=False)]
-    when_busy = records.message_queued(message_id, _TEXT, command, None)
-    return TurnPlan(
+    start = TurnStart(
+        turn_id=turn_id,
+        answer_id=new_id(),
+        worker_id=new_id(),
+        events=[message, *records.turn_begins(turn_id, message_id, _AGENT, direct=False)],
+    )
+    waits = records.message_queued(message_id, _TEXT, command, None)
+    return MessagePlan(
         message_id=message_id,
         content=_TEXT,
         title=_TEXT,
         agent_type=_AGENT.type,
         agent_is_default=True,
-        turn_id=turn_id,
-        answer_id=new_id(),
-        worker_id=new_id(),
-        when_idle=lambda: when_idle,
-        when_busy=lambda: when_busy,
+        start=lambda: start,
+        waits=lambda: waits,
     )

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from storage.commands import CommandHead, Commands, Reply, TurnPlan
+from storage.commands import CommandHead, Commands, MessagePlan, Reply, TurnStart
 from storage.connections import Connection
 from storage.ids import new_id
 from storage.log import EventLog, NewEvent
@@ -78,18 +78,21 @@ class Scene:
             now=self.now(),
         )
 
-    def plan(self, text: str, *, agent: str = AGENT, direct: bool = False) -> TurnPlan:
-        return TurnPlan(
+    def plan(self, text: str, *, agent: str = AGENT, direct: bool = False) -> MessagePlan:
+        start = TurnStart(
+            turn_id=new_id(),
+            answer_id=new_id(),
+            worker_id=self.worker,
+            events=[event("message_created", text), event("task_started", text)],
+        )
+        return MessagePlan(
             message_id=new_id(),
             content=text,
             title=text[:20],
             agent_type=agent,
             agent_is_default=not direct,
-            turn_id=new_id(),
-            answer_id=new_id(),
-            worker_id=self.worker,
-            when_idle=lambda: [event("message_created", text), event("task_started", text)],
-            when_busy=lambda: event("queue_changed", text),
+            start=lambda: start,
+            waits=lambda: event("queue_changed", text),
         )
 
     async def say(
@@ -98,7 +101,7 @@ class Scene:
         command_id: str,
         text: str = "hello",
         *,
-        plan: TurnPlan | None = None,
+        plan: MessagePlan | None = None,
         busy: bool = False,
         reject: bool = False,
         most: int = 100,
@@ -139,18 +142,19 @@ class Scene:
         """A message to an idle session, and the claim of the turn that it starts."""
         plan = self.plan(text)
         reply = await self.say(session, command_id, text, plan=plan)
-        assert reply.turn_id == plan.turn_id
+        assert reply.turn_id == plan.start().turn_id
         return self.claim(session, plan)
 
-    def claim(self, session: Session, plan: TurnPlan | Started) -> Claim:
+    def claim(self, session: Session, plan: MessagePlan | Started) -> Claim:
         """The first step of a turn that has just begun."""
+        start = plan.start() if isinstance(plan, MessagePlan) else plan
         return Claim(
             session_id=session.session_id,
-            turn_id=plan.turn_id,
+            turn_id=start.turn_id,
             step=1,
-            message_id=plan.answer_id,
+            message_id=start.answer_id,
             state="running",
-            worker_id=plan.worker_id,
+            worker_id=start.worker_id,
             attempt=1,
             agent_type=plan.agent_type,
             user_message_id=plan.message_id,

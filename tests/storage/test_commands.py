@@ -29,7 +29,7 @@ async def test_a_message_starts_a_turn_or_waits(any_scene: Scene, right: bool) -
     plan = any_scene.plan("first words")
     first = await any_scene.say(session, "a", "first words", plan=plan, busy=not right)
     second = await any_scene.say(session, "b", "second", busy=right)
-    assert told(first) == ("accepted", 1, plan.message_id, plan.turn_id)
+    assert told(first) == ("accepted", 1, plan.message_id, plan.start().turn_id)
     assert (second.status, second.seq, second.turn_id) == ("queued", 3, None)
     assert first.commit is not None
     assert [(stored.seq, stored.event_type) for stored in first.commit.events] == [
@@ -42,7 +42,7 @@ async def test_a_message_starts_a_turn_or_waits(any_scene: Scene, right: bool) -
         3,
         "first words",
         1,
-        plan.turn_id,
+        plan.start().turn_id,
         1,
     )
     assert now.last_activity > session.last_activity

@@ -97,12 +97,12 @@ async def test_a_command_that_was_done_though_its_answer_was_lost_is_answered_wh
             await scene.say(session, "once", "hello", plan=plan, n=n)
         assert (lost.value.code, lost.value.retry_after) == (ErrorCode.UNAVAILABLE, 1.0)
         reply = await scene.say(session, "once", "hello", n=n)
-        assert (reply.status, reply.seq, reply.turn_id, reply.commit) == ("accepted", 1, plan.turn_id, None)
+        assert (reply.status, reply.seq, reply.turn_id, reply.commit) == ("accepted", 1, plan.start().turn_id, None)
         assert await scene.value("SELECT count(*) FROM turns WHERE session_id = $1", session.session_id) == 1
         # Nobody runs that turn: its worker does not know of it, and finds it.
         await scene.alive(scene.worker)
-        (found,) = await scene.turns.claim(scene.worker, await _turns_but(scene, plan.turn_id), 10)
-        assert found.turn_id == plan.turn_id
+        (found,) = await scene.turns.claim(scene.worker, await _turns_but(scene, plan.start().turn_id), 10)
+        assert found.turn_id == plan.start().turn_id
         await scene.audit()
 
 

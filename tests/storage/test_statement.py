@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from protocol.errors import ErrorCode, ParleyError
-from storage.commands import Reply, TurnPlan
+from storage.commands import MessagePlan, Reply
 from storage.commits import Committed
 from storage.log import StoredEvent
 from storage.sessions import Session
@@ -79,7 +79,7 @@ class Crowd:
                 await self._end(session, plan)
                 await self._go_on(session)
 
-    async def _end(self, session: Session, start: TurnPlan | Started) -> None:
+    async def _end(self, session: Session, start: MessagePlan | Started) -> None:
         claim = self.scene.claim(session, start)
         async with self._gate(session):
             advanced = await self.scene.turns.advance(claim, self.scene.ending(claim), self.scene.now())
@@ -309,6 +309,6 @@ async def test_regression_15_a_repeated_command_runs_once(any_scene: Scene) -> N
     assert first.commit is not None
     assert (during.commit, after.commit) == (None, None)
     told = {(reply.status, reply.seq, reply.message_id, reply.turn_id) for reply in (first, during, after)}
-    assert told == {("accepted", 1, plan.message_id, plan.turn_id)}
+    assert told == {("accepted", 1, plan.message_id, plan.start().turn_id)}
     assert await any_scene.value("SELECT count(*) FROM turns") == 1
     await any_scene.audit()
