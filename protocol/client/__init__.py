@@ -1,16 +1,78 @@
-"""The Python client: one session, followed and spoken to over whatever transport the network lets through.
+"""The Python client.
 
-    async with connect("http://127.0.0.1:8080", token=...) as session:
-        await session.say("hello")
+Ask, and have the answer:
+
+    from parley import connect
+
+    async with connect("http://127.0.0.1:8080") as session:  # a new session; name one to join it
+        answer = await session.ask("count to 20")
+        print(answer.text, answer.usage)
+
+or see it grow. Printing the text of each chunk prints the answer; `chunk.event` is what is behind it:
+
+    from parley import connect, events
+
+    async with connect("http://127.0.0.1:8080", "my-session") as session:
+        async for chunk in session.ask('use tool calculate {"expression": "6*7"}'):
+            print(chunk.text, end="", flush=True)
+            match chunk.event.payload:
+                case events.ToolCall(name=name, arguments=arguments):
+                    print(f"[{name}: {arguments}]")
+
+A session has more than one client. This hears everything that happens in it, from the beginning on, whoever asked:
+
+    from parley import connect, events
+
+    async with connect("http://127.0.0.1:8080", "my-session", after="0") as session:
+        await session.say("count to 20")
         async for event in session:
             match event.payload:
-                case MessageDelta(message_id=message_id):
-                    print(session.texts[message_id].text())
+                case events.MessageDelta(part="content"):
+                    print("writing:", event.text)  # all of it, as far as it is there
+                case events.MessageCreated(role=role, content=content):
+                    print(f"{role}: {content}")  # the whole message, which has the last word
+                case events.TaskCompleted():
+                    break
 
-Events come in the order of the log, each durable one once, also over lost connections and restarted servers: the
-client reconnects at its cursor, as the server advises, with full jitter. Commands are sent until they are
-acknowledged, under the same id, which takes effect once. WebSocket comes first; where it is not let through, SSE and
-POST do the same.
+Without `async`, also in a notebook and from several threads:
+
+    from parley import connect_sync
+
+    with connect_sync("http://127.0.0.1:8080") as session:
+        print(session.ask("hello").text)
+        for chunk in session.stream("count to 20"):
+            print(chunk.text, end="", flush=True)
+
+What is asked once and answered once:
+
+    from parley import Server
+
+    async with Server("http://127.0.0.1:8080") as server:
+        for info in (await server.sessions(limit=10)).sessions:
+            print(info.title or info.alias or info.id, info.message_count)
+            async for message in server.messages(info.id):
+                print(" ", message.role, message.content)
+
+What it promises
+
+- Durable events come in the order of the log, each once, over lost connections, restarted servers and changed
+  transports. A hole in the stream closes the connection, and what is missing is read again.
+- A command is sent until it is acknowledged, under the same id, which takes effect once; commands keep their order.
+- WebSocket comes first; where the network does not let it through, server-sent events and POST do the same.
+  `session.state` and `session.changes()` tell how the connection stands.
+- Who reads slowly is waited for: nothing is dropped, and memory does not grow.
+
+When something goes wrong
+
+- ParleyError: the server refused; `code`, `message`, `path` (the field) and `retry_after` (seconds) say what and why.
+  Iterating raises it when coming back would be pointless: the session was deleted, the token is not good.
+- AgentFailed: the turn did not complete; `error.answer` has what there is.
+- ConnectionError: nobody answers, or the client was closed. Once connected, a client goes on trying.
+- TimeoutError: a command was not acknowledged in time; sending it again under its id tells whether it took effect.
+- ValueError: an address, cursor, client id or token that cannot be one.
+
+A token may be a function, also an async one: it is asked for the newest token for each connection, and again when one
+is refused. Patience, and how much is held in memory, are in `Timings`.
 """
 
 from protocol.client.answer import AgentFailed, Answer, Chunk, GrowingAnswer

@@ -132,8 +132,10 @@ class Client:
     def changes(self) -> AsyncIterator[Status]:
         """The status as it is now, and each time that it changes, up to `closed`.
 
-        async for status in session.changes():
-            print(status.state, status.transport or status.reason)
+            async for status in session.changes():
+                print(status.state, status.transport or status.reason)
+
+        Who is slow misses what has passed meanwhile.
         """
         return self._stream.watch.changes()
 

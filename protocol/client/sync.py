@@ -216,10 +216,12 @@ class SyncClient:
         on_busy: OnBusy = "enqueue",
         timeout: float | None = None,
     ) -> SyncAnswer:
-        """Say something and iterate over the answer as it grows; `timeout` is what each chunk may take, in seconds.
+        """Say something and iterate over the answer as it grows.
 
-        for chunk in session.stream("count to 20"):
-            print(chunk.text, end="", flush=True)
+            for chunk in session.stream("count to 20"):
+                print(chunk.text, end="", flush=True)
+
+        `timeout` is what each chunk may take, in seconds; then TimeoutError is raised, and one may go on.
         """
         answer = self._client.ask(content, agent_type=agent_type, on_busy=on_busy)
         return SyncAnswer(self._portal, answer, timeout)
