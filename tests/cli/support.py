@@ -11,7 +11,7 @@ import select
 import struct
 import sys
 import termios
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -70,11 +70,19 @@ class Process:
 @asynccontextmanager
 async def start(*arguments: str, cwd: Path | None = None, **variables: str) -> AsyncIterator[Process]:
     """Start `parley ARGUMENTS`; it is killed at the end of the block if it still runs."""
+    async with _started(arguments, asyncio.subprocess.DEVNULL, cwd, variables) as process:
+        yield process
+
+
+@asynccontextmanager
+async def _started(
+    arguments: Sequence[str], stdin: int, cwd: Path | None, variables: Mapping[str, str]
+) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", SCRIPT, *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         cwd=cwd,
         env=environment(**variables),
         limit=1 << 20,
@@ -85,6 +93,14 @@ async def start(*arguments: str, cwd: Path | None = None, **variables: str) -> A
         if process.returncode is None:
             process.kill()
         await process.communicate()
+
+
+async def asking(question: str, *arguments: str, **variables: str) -> tuple[int, str, str]:
+    """Run `parley ARGUMENTS` to its end with a question in a pipe: exit code, output, errors."""
+    async with _started(arguments, asyncio.subprocess.PIPE, None, variables) as running:
+        out, errors = await running.process.communicate(question.encode())
+        assert running.process.returncode is not None
+        return running.process.returncode, out.decode(), errors.decode()
 
 
 class Terminal:
@@ -98,6 +114,7 @@ class Terminal:
         self._master = master
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._news = asyncio.Event()
+        self._is_over = False
 
     def read_all(self) -> None:
         """Take everything that was written up to now."""
@@ -111,6 +128,7 @@ class Terminal:
         except OSError:  # nobody has the other end any more
             data = b""
         if not data:
+            self._is_over = True
             asyncio.get_running_loop().remove_reader(self._master)
         self.written += data
         self.emulator.feed(self._decoder.decode(data))
@@ -137,12 +155,13 @@ class Terminal:
         holds = (lambda emulator: condition in emulator.text) if isinstance(condition, str) else condition
         try:
             async with asyncio.timeout(PATIENCE):
-                while not holds(self.emulator):
+                while not holds(self.emulator) and not self._is_over:
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            wanted = condition if isinstance(condition, str) else what
-            raise AssertionError(f"no {wanted!r} on the terminal:\n{self.emulator.text}") from None
+            pass
+        wanted = condition if isinstance(condition, str) else what
+        assert holds(self.emulator), f"no {wanted!r} on the terminal:\n{self.emulator.text}"
 
     async def end(self) -> int:
         """Wait for its end; the exit code. All that it wrote is read then."""

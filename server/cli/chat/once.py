@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from protocol.client import AgentFailed, Client, GrowingAnswer
+from protocol.commands import UserMessage
 from protocol.errors import ParleyError
 from server.cli.chat.opening import Opened
 from server.cli.connection import client_of
@@ -41,7 +43,10 @@ async def ask(options: argparse.Namespace, opened: Opened, question: str, *, pre
         note(f"-- session {opened.name}" + (f" ({opened.note})" if opened.note else ""))
     client = client_of(options, str(opened.session.id), opened.session.cursor)
     async with client:
-        answer = client.ask(question, agent_type=None if opened.is_new else options.agent)
+        command = UserMessage(
+            id=secrets.token_hex(16), content=question, agent_type=None if opened.is_new else options.agent
+        )
+        answer = GrowingAnswer(client, command)
         work = asyncio.create_task(_print(options, opened, answer, client if pretty else None))
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, work.cancel)
@@ -50,7 +55,7 @@ async def ask(options: argparse.Namespace, opened: Opened, question: str, *, pre
         except asyncio.CancelledError:
             # A second one is not waited with.
             loop.remove_signal_handler(signal.SIGINT)
-            await _withdraw(client, answer)
+            await _withdraw(client, command, answer)
             return INTERRUPTED
         finally:
             loop.remove_signal_handler(signal.SIGINT)
@@ -129,13 +134,16 @@ def _summary(opened: Opened, answer: GrowingAnswer, failure: AgentFailed | None)
     }
 
 
-async def _withdraw(client: Client, answer: GrowingAnswer) -> None:
+async def _withdraw(client: Client, command: UserMessage, answer: GrowingAnswer) -> None:
     """Stop the turn, or take the message back when it still waits."""
-    if answer.ack is None:
-        return
     with suppress(ParleyError, ConnectionError, TimeoutError):
         async with asyncio.timeout(_FAREWELL):
-            if answer.turn_id is not None or answer.ack.message_id is None or answer.ack.status == "accepted":
-                await client.cancel(answer.turn_id or answer.ack.turn_id)
-            else:
-                await client.withdraw(answer.ack.message_id)
+            # Said again under its id, as nobody may have heard what became of it: it takes effect once.
+            ack = await client.send(command)
+            if ack.status == "queued" and ack.message_id is not None:
+                with suppress(ParleyError):
+                    await client.withdraw(ack.message_id)
+                    return
+            turn_id = ack.turn_id or answer.turn_id
+            if turn_id is not None:
+                await client.cancel(turn_id)
