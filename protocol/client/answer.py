@@ -57,8 +57,8 @@ class AgentFailed(Exception):  # noqa: N818 - it is what happened, not an error 
 class Chunk(Struct, frozen=True):
     """What an event adds to an answer.
 
-    Printing the `text` of each chunk prints the answer. `restarted`: what came before of this message no longer
-    stands, because another process began it anew; `text` is all that there is of it now. `reasoning` is what the agent
+    Printing the `text` of each chunk prints the answer. `restarted`: what came of this message so far no longer
+    stands, as another process began it anew; `text` is all that there is of it now. `reasoning` is what the agent
     thinks. `event` is behind all that: `match chunk.event.payload` tells of tool calls, their results, approvals.
     """
 
@@ -143,6 +143,7 @@ class GrowingAnswer(Answer):
         if self._events is None:
             # Before the message is sent, so that nobody else takes what comes of it.
             self._events = aiter(self._client)
+            self._events.skip()
         if self.ack is None:
             self.ack = await self._client.send(self._command)
         async for event in self._events:
@@ -239,22 +240,21 @@ class GrowingAnswer(Answer):
         if self._writing is None or self._writing.message_id != delta.message_id:
             self._writing = MessageText(delta.message_id)
         writing = self._writing
-        length, had = writing.length(delta.part, delta.call_id), bool(writing.text())
-        match writing.apply(delta):
-            case "appended":
-                added = tail(delta, length)
-                return self._chunk(event, delta, "" if added is None else added.text, first=not had)
-            case "restarted":
-                return self._chunk(event, delta, writing.text(delta.part, delta.call_id), first=True, restarted=had)
-            case _:
-                return Chunk(event)
-
-    def _chunk(self, event: Received, delta: MessageDelta, text: str, *, first: bool, restarted: bool = False) -> Chunk:
-        if delta.part == "reasoning":
-            return Chunk(event, reasoning=text, restarted=restarted)
-        if delta.part == "arguments":
-            return Chunk(event, restarted=restarted)
-        return Chunk(event, text=self._separated(text, first=first and not restarted), restarted=restarted)
+        attempt, stood = writing.attempt, bool(writing.text() or writing.text("reasoning"))
+        length = writing.length(delta.part, delta.call_id)
+        writing.apply(delta)
+        restarted = stood and writing.attempt != attempt
+        if writing.attempt != attempt:
+            length = 0
+        added = tail(delta, length) if writing.length(delta.part, delta.call_id) > length else None
+        text = "" if added is None else added.text
+        match delta.part:
+            case "content":
+                return Chunk(event, text=self._separated(text, first=length == 0), restarted=restarted)
+            case "reasoning":
+                return Chunk(event, reasoning=text, restarted=restarted)
+            case "arguments":
+                return Chunk(event, restarted=restarted)
 
     def _complete(self, event: Received, message: MessageCreated) -> Chunk:
         """The whole message: it has the last word."""
@@ -263,7 +263,7 @@ class GrowingAnswer(Answer):
         self._writing = None
         restarted = not message.content.startswith(shown)
         rest = message.content if restarted else message.content[len(shown) :]
-        text = self._separated(rest, first=not shown)
+        text = self._separated(rest, first=restarted or not shown)
         self.messages.append(message)
         return Chunk(event, text=text, restarted=restarted)
 

@@ -18,7 +18,8 @@ from protocol.events import MessageCreated, MessageDelta, Payload, ResyncRequire
 
 __all__ = ["Events", "Feed", "Received"]
 
-#: Messages whose end is remembered, so that a delta that comes late does not begin them again.
+#: Messages that are being written, and those whose end is remembered, so that a late delta does not begin them again.
+_OPEN: Final = 256
 _CLOSED: Final = 256
 
 
@@ -124,6 +125,8 @@ class Feed:
                 if message_id in self._closed:
                     return event
                 text = self.texts.setdefault(message_id, MessageText(message_id))
+                if len(self.texts) > _OPEN:
+                    del self.texts[next(iter(self.texts))]
                 text.apply(delta)
                 return replace(event, text=text.text(part, call_id))
             case MessageCreated(message_id=message_id, content=content):
@@ -180,6 +183,12 @@ class Events:
                 self._given.clear()
                 return
         self._given.append(event)
+
+    def skip(self) -> None:
+        """Pass over what is there already."""
+        while self._feed.take():
+            pass
+        self._given.clear()
 
     def close(self) -> None:
         """Take nothing any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from typing import Any, TypeVar
 
 __all__ = ["ClosedError", "Portal"]
@@ -84,8 +84,18 @@ class Portal:
 
 
 def _serve(ready: concurrent.futures.Future[asyncio.AbstractEventLoop]) -> None:
-    # The runner cancels what is left, and closes generators and the loop.
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
+    loop = asyncio.new_event_loop()
+    try:
         loop.call_soon(ready.set_result, loop)
         loop.run_forever()
+        loop.run_until_complete(_cancel(asyncio.all_tasks(loop)))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        # Without waiting for the threads that look up names: one of them may take minutes.
+        loop.close()
+
+
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -114,8 +114,14 @@ class Stream:
             return not at_once and (self.connected is None or self._violations >= _MOST_VIOLATIONS)
         if isinstance(error, ParleyError) and error.code in {ErrorCode.UNAUTHORIZED, ErrorCode.TOKEN_EXPIRED}:
             self._refused_tokens += 1
-            return self._refused_tokens > _MOST_TOKENS or (verdict.final and not await self._http.renewed())
+            return self._refused_tokens > _MOST_TOKENS or (verdict.final and not await self._is_renewed())
         return verdict.final
+
+    async def _is_renewed(self) -> bool:
+        try:
+            return await self._http.renewed()
+        except LOST:
+            return True  # whoever gives out tokens is away; the next try asks again
 
     async def _pause(self, seconds: float) -> None:
         state = self.watch.status.state
@@ -123,8 +129,8 @@ class Stream:
         self.watch.become(Status("connecting" if state == "connecting" else "reconnecting", None, reason, seconds))
         # One who wakes us again and again is no reason to hurry.
         least = min(seconds, self._timings.shortest_pause)
-        await asyncio.sleep(least)
         self._wake.clear()
+        await asyncio.sleep(least)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds - least):
                 await self._wake.wait()

@@ -241,6 +241,41 @@ async def test_a_new_attempt_begins_the_message_anew() -> None:
     assert printed(seen) == "One two"
 
 
+async def test_a_new_attempt_of_a_later_message_and_one_of_which_the_beginning_is_missing() -> None:
+    frames = [
+        said(3, "First."),
+        delta(0, "Hm.", part="reasoning", message_id=LATER),
+        delta(0, "Half", message_id=LATER),
+        delta(0, "Ah.", part="reasoning", message_id=LATER, attempt=2),
+        delta(9, "missing", message_id=LATER, attempt=3),
+        delta(0, "Whole", message_id=LATER, attempt=4),
+        said(4, "Whole.", message_id=LATER),
+    ]
+    async with talking(*asked(1), *frames, over(5)) as client:
+        answer = client.ask("?")
+        seen = await chunks(answer)
+    assert [(chunk.text, chunk.reasoning, chunk.restarted) for chunk in seen if chunk.text or chunk.restarted] == [
+        ("First.", "", False),
+        ("\n\nHalf", "", False),
+        ("", "Ah.", True),
+        ("", "", True),
+        ("\n\nWhole", "", False),
+        (".", "", False),
+    ]
+    assert printed(seen) == answer.text == "First.\n\nWhole."
+
+
+async def test_what_happened_before_the_question_is_passed_over() -> None:
+    resync = {"event_type": "resync_required", "payload": {"reason": "ahead", "cursor": "e.0"}}
+    script = Script([connected(), resync, sync()])
+    script.streams[0] += [script.commanded, *asked(1), said(3, "Yes."), over(4)]
+    async with serving(script.handle) as url, connect(url, "x", transport="ndjson", after="9") as client:
+        async for status in client.changes():
+            if status.state == "open":
+                break
+        assert (await client.ask("?")).text == "Yes."
+
+
 async def test_the_stored_message_has_the_last_word() -> None:
     async with talking(*asked(1), delta(0, "Wrong"), said(3, "Right"), over(4)) as client:
         answer = client.ask("?")

@@ -394,3 +394,7 @@ async def test_texts_are_those_of_the_moment_and_late_deltas_begin_nothing() -> 
         await feed.put(received(said(number, "", message_id=f"00000000-0000-0000-0000-{number:012}")))
         await anext(events)
     assert len(feed._closed) == 256
+    for number in range(600, 1200):
+        await feed.put(received(delta(0, "x", message_id=f"00000000-0000-0000-0000-{number:012}")))
+        assert (await anext(events)).text == "x"
+    assert len(feed.texts) == 256

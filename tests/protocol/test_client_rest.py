@@ -286,6 +286,21 @@ async def test_a_function_that_cannot_reach_its_own_server_is_asked_again() -> N
         await until(client, "sync")
 
 
+async def test_nor_is_one_that_fails_just_when_a_newer_token_is_needed() -> None:
+    tokens: list[str | None] = ["old", None, None, "new"]
+
+    def shaky() -> str:
+        token = tokens.pop(0) if len(tokens) > 1 else tokens[0]
+        if token is None:
+            raise TimeoutError
+        return token
+
+    door = Doorkeeper("new", code=ErrorCode.UNAUTHORIZED)
+    async with serving(door.handle) as url:
+        async with connect(url, "x", token=shaky, transport="sse", timings=QUICK) as client:
+            await until(client, "sync")
+
+
 @pytest.mark.parametrize("token", ["two words", "new\nline", "é", "\x7f"])
 async def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(token: str) -> None:
     door = Doorkeeper(token)
