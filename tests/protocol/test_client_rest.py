@@ -296,9 +296,9 @@ async def test_nor_is_one_that_fails_just_when_a_newer_token_is_needed() -> None
         return token
 
     door = Doorkeeper("new", code=ErrorCode.UNAUTHORIZED)
-    async with serving(door.handle) as url:
-        async with connect(url, "x", token=shaky, transport="sse", timings=QUICK) as client:
-            await until(client, "sync")
+    way: dict[str, Any] = {"token": shaky, "transport": "sse", "timings": QUICK}
+    async with serving(door.handle) as url, connect(url, "x", **way) as client:
+        await until(client, "sync")
 
 
 @pytest.mark.parametrize("token", ["two words", "new\nline", "é", "\x7f"])
