@@ -50,6 +50,10 @@ class Console:
         self.transport = page.get_by_test_id("transport")
         self.notice = page.get_by_test_id("notice")
         self.agent = page.get_by_test_id("agent")
+        self.search = page.get_by_test_id("search")
+        self.sessions = page.get_by_test_id("session")
+        self.log = page.get_by_test_id("log")
+        self.lines = page.get_by_test_id("log-line")
 
     async def open(self, url: str) -> Console:
         """Load the page and wait until it has caught up with its session."""
@@ -85,6 +89,24 @@ class Console:
         """Wait until the answer being written holds this."""
         await expect(self.text(self.answers.last)).to_contain_text(fragment)
         await expect(self.answers.last).to_have_attribute("data-done", "false")
+
+    async def complete(self, *, answers: int = 1) -> None:
+        """Wait for so many answers, the last of them complete."""
+        await expect(self.answers).to_have_count(answers)
+        await expect(self.answers.last).to_have_attribute("data-done", "true")
+        await expect(self.stop).to_be_hidden()
+
+    async def markup(self, message: Locator) -> str:
+        """What a message's text has become, as HTML."""
+        found: str = await self.text(message).evaluate("node => node.innerHTML")
+        return found
+
+    async def focused(self) -> str:
+        """The id, the test id, or else the tag of what has the focus."""
+        found: str = await self.page.evaluate(
+            "(({ activeElement: e }) => e.id || e.dataset.testid || e.tagName.toLowerCase())(document)"
+        )
+        return found
 
     async def watch_lengths(self) -> None:
         """From now on note every length that the text of an answer has on the page."""

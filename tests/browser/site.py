@@ -29,6 +29,12 @@ class Site:
         self._hurried = asyncio.Event()
         self._server: RunningServer | None = None
 
+    @property
+    def server(self) -> RunningServer:
+        """The server that runs now."""
+        assert self._server is not None, "it was started"
+        return self._server
+
     async def start(self) -> None:
         """Start it, on the port that it had."""
         usual = Registry.build(FAST_AGENTS)
@@ -38,8 +44,7 @@ class Site:
 
     async def stop(self) -> None:
         """Stop it as SIGTERM does."""
-        assert self._server is not None, "it was started"
-        await self._server.stop()
+        await self.server.stop()
 
     def hurry(self) -> None:
         """From now on nothing that an agent says takes time."""

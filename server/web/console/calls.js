@@ -12,15 +12,22 @@ const LONGEST = 20_000;
 
 /**
  * What is known of a call that a message asked for.
- * @param {any} call @param {Map<string, any>} calls from the conversation @param {Map<string, any>} results tool messages by call
+ * @param {any} call
+ * @param {Map<string, any>} calls from the conversation
+ * @param {Map<string, any>} results tool messages by call: what a history has instead
  */
 export function callState(call, calls, results) {
   const known = calls.get(call.call_id);
-  const result = results.get(call.call_id)?.content;
+  const message = results.get(call.call_id);
+  const done = Boolean(known?.done || message);
   const error = known?.error ?? null;
-  const state = known?.done || result !== undefined ? (error ? "failed" : "done") : known ? "running" : "asked";
-  return { call_id: call.call_id, name: call.name ?? known?.name ?? "tool", arguments: call.arguments, state, error, result };
+  const state = done ? (error ? "failed" : "done") : known ? "running" : "asked";
+  const result = done && !error ? asText(known?.result ?? message?.content) : undefined;
+  return { call_id: call.call_id, name: call.name ?? known?.name ?? "tool", arguments: call.arguments, state, done, error, result };
 }
+
+/** @param {any} value */
+const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value ?? null));
 
 /** @param {any} call as `callState` has it @param {boolean} open */
 export function callNode({ call_id: id, name, arguments: text, state, error, result }, open) {

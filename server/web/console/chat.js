@@ -1,4 +1,4 @@
-/** The conversation: its messages, what waits, and what is being sent. It draws once a frame, whatever number of events came. */
+/** The conversation: its messages, what waits, and what is being sent. */
 
 import { callState } from "./calls.js";
 import { desk } from "./desk.js";
@@ -18,26 +18,9 @@ const LONGEST_ANNOUNCEMENT = 2_000;
 const drawn = new Map();
 /** Whose Markdown was put off. @type {Map<Element, MessageNode>} */
 const undressed = new Map();
-let drawing = false;
 let dressing = false;
 /** A message that is to be shown as soon as it is there. @type {string|null} */
 let wanted = null;
-
-/** Draws soon; also in a tab that is not looked at. */
-export function redraw() {
-  if (drawing) return;
-  drawing = true;
-  soon(() => {
-    drawing = false;
-    draw();
-  });
-}
-
-/** @param {() => void} work */
-function soon(work) {
-  if (document.hidden) setTimeout(work, 100);
-  else requestAnimationFrame(work);
-}
 
 function draw() {
   const { messages, queue, turn } = desk.conversation;
@@ -47,7 +30,7 @@ function draw() {
   $("messages").setAttribute("aria-busy", String(turn !== null));
   if (undressed.size) dressSoon();
   if (wanted) show(wanted);
-  if (!complete) redraw();
+  if (!complete) requestAnimationFrame(draw);
 }
 
 /** @param {any[]} messages @returns {boolean} */
@@ -67,6 +50,7 @@ function drawMessages(messages) {
     const entry = drawn.get(message.message_id) ?? new MessageNode(message);
     if (!drawn.has(message.message_id)) drawn.set(message.message_id, entry);
     const later = index < shown.length - DRESSED_AT_ONCE;
+    if (entry.node.classList.contains("late") === later) entry.node.classList.toggle("late", !later);
     complete = drawMessage(entry, message, results, later) && complete;
     if (entry.node === place) place = place.nextElementSibling;
     else list.insertBefore(entry.node, place);
@@ -80,7 +64,7 @@ function drawMessage(entry, message, results, later) {
   const calls = message.tool_calls.map((/** @type {any} */ call) => callState(call, desk.conversation.calls, results));
   const complete = entry.update(message, calls, later);
   // Nothing happens any more to a finished message whose calls have their results.
-  entry.settled = message.done && calls.every((/** @type {any} */ call) => call.result !== undefined);
+  entry.settled = message.done && calls.every((/** @type {any} */ call) => call.done);
   if (entry.undressed && !undressed.has(entry.node)) {
     undressed.set(entry.node, entry);
     nearby.observe(entry.node);
@@ -137,7 +121,7 @@ function drawQueue(queue) {
 /** Brings a message into view, now or when it has come. @param {string} id */
 export function reveal(id) {
   wanted = id;
-  redraw();
+  show(id);
 }
 
 /** @param {string} id */
@@ -174,6 +158,6 @@ export function startChat() {
     $("announcer").textContent = "";
     followAgain();
   });
-  for (const name of ["change", "sent", "state"]) desk.on(name, redraw);
+  for (const name of ["change", "sent", "state"]) desk.on(name, draw);
   desk.on("event", announce);
 }

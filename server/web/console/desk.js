@@ -1,7 +1,7 @@
 /**
  * The session that lies on the desk: the one that the page shows. Everything else on the page listens to it.
  *
- * Events (`detail` in brackets): `open` another session is on the desk; `change` the conversation changed; `event` (the
+ * Events (`detail` in brackets): `open` another session is on the desk; `change` the conversation changed, once a frame; `event` (the
  * server's event); `state` (parley.js's state change); `sent` something was sent or came to an end.
  */
 
@@ -15,6 +15,7 @@ class Desk extends EventTarget {
   /** What was sent and not yet acknowledged, by a number of ours. @type {Map<number, string>} */
   sending = new Map();
   #sends = 0;
+  #changing = false;
 
   get id() {
     return this.session?.sessionId ?? null;
@@ -36,12 +37,23 @@ class Desk extends EventTarget {
     const session = connect({ session: id, after: 0, token: () => token.get() || undefined });
     this.session = session;
     this.conversation = new Conversation().follow(session);
-    this.conversation.on("change", () => this.#tell("change", null, session));
+    this.conversation.on("change", () => this.#changed(session));
     session.on("*", (event) => this.#tell("event", event, session));
     session.on("state", (change) => this.#tell("state", change, session));
     this.#tell("open", id);
     this.#tell("state", { state: session.state, transport: session.transport, reason: null, error: null });
-    this.#tell("change");
+    this.#changed(session);
+  }
+
+  /** Says once a frame that something changed, whatever number of events came; also in a tab that is not looked at. */
+  #changed(/** @type {any} */ of) {
+    if (this.#changing) return;
+    this.#changing = true;
+    const soon = document.hidden ? (/** @type {() => void} */ work) => setTimeout(work, 100) : requestAnimationFrame;
+    soon(() => {
+      this.#changing = false;
+      this.#tell("change", null, this.session ?? of);
+    });
   }
 
   /** Sends a message and keeps it in sight until it is acknowledged. Rejects when it was refused. @param {string} text */
@@ -63,12 +75,12 @@ class Desk extends EventTarget {
     const { turn } = this.conversation;
     if (!this.session || turn === null || turn.cancelling) return;
     turn.cancelling = true;
-    this.#tell("change");
+    this.#changed(this.session);
     try {
       await this.session.cancel(turn.turn_id);
     } catch (error) {
       turn.cancelling = false;
-      this.#tell("change");
+      this.#changed(this.session);
       if (/** @type {any} */ (error).code !== "no_active_turn") throw error;
     }
   }

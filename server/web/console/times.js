@@ -2,6 +2,13 @@
 
 const DAY = 86_400_000;
 
+// Made once: to make one takes a hundred times as long as to use it, and a session may have thousands of messages.
+const CLOCK = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+const WHOLE = new Intl.DateTimeFormat([], { dateStyle: "full", timeStyle: "medium" });
+const WEEKDAY = new Intl.DateTimeFormat([], { weekday: "short" });
+const DAY_OF_YEAR = new Intl.DateTimeFormat([], { day: "numeric", month: "short" });
+const DATE = new Intl.DateTimeFormat([], { day: "numeric", month: "short", year: "numeric" });
+
 /** Whole days between two moments, by the reader's calendar. @param {Date} then @param {Date} now */
 function daysBetween(then, now) {
   const midnight = (/** @type {Date} */ date) => new Date(date.getFullYear(), date.getMonth(), date.getDate()).getTime();
@@ -12,13 +19,13 @@ function daysBetween(then, now) {
 /** @param {string} timestamp @returns {string} the time of day, nothing for what is no moment */
 export function timeOfDay(timestamp) {
   const date = new Date(timestamp);
-  return Number.isNaN(date.getTime()) ? "" : date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return Number.isNaN(date.getTime()) ? "" : CLOCK.format(date);
 }
 
 /** @param {string} timestamp @returns {string} all of it, for a tooltip */
 export function wholeTime(timestamp) {
   const date = new Date(timestamp);
-  return Number.isNaN(date.getTime()) ? "" : date.toLocaleString([], { dateStyle: "full", timeStyle: "medium" });
+  return Number.isNaN(date.getTime()) ? "" : WHOLE.format(date);
 }
 
 /**
@@ -35,9 +42,8 @@ export function ago(timestamp, now = new Date()) {
   const days = daysBetween(date, now);
   if (days < 1) return timeOfDay(timestamp);
   if (days === 1) return "Yesterday";
-  if (days < 7) return date.toLocaleDateString([], { weekday: "short" });
-  const year = date.getFullYear() === now.getFullYear() ? undefined : "numeric";
-  return date.toLocaleDateString([], { day: "numeric", month: "short", year });
+  if (days < 7) return WEEKDAY.format(date);
+  return (date.getFullYear() === now.getFullYear() ? DAY_OF_YEAR : DATE).format(date);
 }
 
 /**

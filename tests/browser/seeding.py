@@ -1,0 +1,51 @@
+"""Sessions with a past, written into the database at once: a thousand turns would take a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from protocol.ids import format_timestamp
+from storage.ids import new_id
+from tests.support.server import RunningServer
+
+_MESSAGES = """
+INSERT INTO messages (message_id, session_id, seq, role, content, agent_type, finish_reason, created_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+                     $8::timestamptz[])
+"""
+_EVENTS = """
+INSERT INTO events (session_id, seq, event_type, created_at, body)
+SELECT s, n, 'message_created', t, b
+  FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::bytea[]) AS e(s, n, t, b)
+"""
+_SESSION = """
+UPDATE sessions SET seq = $2, message_count = $2, last_activity = $3, title = coalesce(title, left($4, 80))
+ WHERE session_id = $1
+"""
+
+
+async def past(server: RunningServer, texts: Sequence[str], **body: Any) -> str:
+    """A session in which these texts were said, by a person and the offline agent in turns; its id."""
+    session = await server.create_session(agent_type="offline", **body)
+    now = server.services.clock.now()
+    rows: list[tuple[Any, ...]] = []
+    bodies: list[bytes] = []
+    for number, text in enumerate(texts, 1):
+        message_id, mine = new_id(), number % 2 == 1
+        role, agent, ending = ("user", None, None) if mine else ("assistant", "offline", "stop")
+        at = now + timedelta(milliseconds=number)
+        rows.append((message_id, session, number, role, text, agent, ending, at))
+        payload = {"message_id": message_id, "role": role, "content": text, "timestamp": format_timestamp(at)}
+        if not mine:
+            payload |= {"agent_type": "offline", "agent_name": "Offline", "finish_reason": "stop"}
+        bodies.append(msgspec.json.encode(payload))
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    async with server.services.db.pool.acquire() as connection, connection.transaction():
+        await connection.execute(_MESSAGES, *columns)
+        await connection.execute(_EVENTS, columns[1], columns[2], columns[7], bodies)
+        await connection.execute(_SESSION, session, len(texts), rows[-1][-1], texts[0])
+    return session
