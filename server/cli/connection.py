@@ -108,7 +108,9 @@ def _hint(error: Exception, options: argparse.Namespace) -> str:
     match error.code if isinstance(error, ParleyError) else None:
         case ErrorCode.UNAUTHORIZED:
             return "; set PARLEY_TOKEN to " + ("another one" if token else "yours")
-        case ErrorCode.NOT_FOUND | ErrorCode.SESSION_GONE if getattr(options, "session", None) is not None:
+        case ErrorCode.NOT_FOUND | ErrorCode.SESSION_GONE if hasattr(options, "session") or hasattr(
+            options, "sessions"
+        ):
             return "; yours are listed by: parley sessions"
         case _:
             return ""

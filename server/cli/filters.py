@@ -105,7 +105,11 @@ class Ends:
                 self._is_answering = False
             case QueueChanged(change="added"):
                 self._waiting += 1
-            case QueueChanged(change="removed" | "started"):
+            case QueueChanged(change="started"):
+                # Its turn begins with the events that follow.
+                self._waiting -= 1
+                self._is_answering = True
+            case QueueChanged(change="removed"):
                 self._waiting -= 1
             case _:
                 pass

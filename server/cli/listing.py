@@ -35,7 +35,7 @@ def sessions_table(sessions: Sequence[SessionInfo], width: int, now: datetime | 
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     wide = width >= _WIDE
     others = _USED + 2 + (_AGENT + _MESSAGES + 4 if wide else 0)
-    longest = max((len(name_of(session)) for session in sessions), default=0)
+    longest = max(map(len, ("session", *map(name_of, sessions))))
     name = min(longest, max(width - others - 2 - _TITLE, _TITLE))
     table.add_column("session", overflow="fold", style="cyan", width=name)
     table.add_column("title", no_wrap=True, overflow="ellipsis", max_width=max(width - name - 2 - others, _TITLE))

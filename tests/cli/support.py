@@ -55,6 +55,14 @@ class Process:
                 return seen[-1]
         raise AssertionError(f"no {word!r} in:\n{''.join(seen)}\n{await self.errors()}")
 
+    async def note(self, word: str) -> str:
+        """The next line of its standard error that has the word in it; fails when that ends before."""
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            if word in line.decode():
+                return line.decode()
+        raise AssertionError(f"nobody said {word!r}")
+
     async def errors(self) -> str:
         """All of its standard error; it has ended or is about to."""
         assert self.process.stderr is not None
