@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.features import FEATURES
 
-CLAIMED = [row.id for row in FEATURES.values() if row.done]
-UNCLAIMED = next(row.id for row in FEATURES.values() if not row.done)
+CLAIMED = [row.id for row in FEATURES.values() if row.claimed]
+UNCLAIMED = next(row.id for row in FEATURES.values() if not row.claimed)
 
 
 @pytest.fixture
