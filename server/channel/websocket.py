@@ -19,7 +19,7 @@ from protocol.codec import decode_command
 from protocol.commands import Command
 from protocol.envelope import Encoding
 from protocol.errors import ErrorCode, ParleyError
-from protocol.events import CommandError, Disconnect, Payload
+from protocol.events import Ack, CommandError, Disconnect, Payload
 from server.auth import has_query, principal_of
 from server.channel.connection import Connection
 from server.channel.handling import carry_out
@@ -179,7 +179,8 @@ class _WebSocket(Connection, web.WebSocketResponse):
         else:
             with self._not_reading():
                 reply = await self._reply(command)
-            self._hub.reply(self.subscriber, reply)
+            if reply is not None:
+                self._hub.reply(self.subscriber, reply)
 
     def _decode(self, message: WSMessage) -> Command:
         settings = self._hub.settings
@@ -187,15 +188,26 @@ class _WebSocket(Connection, web.WebSocketResponse):
             raise ParleyError(ErrorCode.MALFORMED, "this connection speaks parley.v1.json, in text messages")
         return decode_command(message.data, self._encoding, settings.max_command_bytes, settings.max_nesting)
 
-    async def _reply(self, command: Command) -> Payload:
-        try:
-            return await carry_out(self._services, self._session, command, self._origin())
-        except ParleyError as error:
-            return CommandError.of(error)
+    async def _reply(self, command: Command) -> Payload | None:
+        """What the client is to be told; None if it was, together with the events of its command."""
+        waits, told = True, False
 
-    def _origin(self) -> Origin:
+        def tell(ack: Ack) -> None:
+            nonlocal told
+            # Whoever was told that it took too long is told nothing else of this delivery.
+            if waits:
+                told = True
+                self._hub.reply(self.subscriber, ack)
+
         user_id = principal_of(self._request).user_id
-        return Origin(user_id=user_id, client_id=self.subscriber.client_id, transport=self.name)
+        origin = Origin(user_id=user_id, client_id=self.subscriber.client_id, transport=self.name, tell=tell)
+        try:
+            ack = await carry_out(self._services, self._session, command, origin)
+        except ParleyError as error:
+            return None if told else CommandError.of(error)
+        finally:
+            waits = False
+        return None if told else ack
 
     def _is_burst(self) -> bool:
         """Count a malformed command; whether it was one too many."""

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from protocol.codec import command_hash
-from protocol.commands import Cancel, Command, QueueUpdate, SwitchAgent, UserMessage, text_of
+from protocol.commands import Cancel, Command, QueueUpdate, SwitchAgent, UserMessage
 from protocol.errors import ErrorCode, ParleyError
 from protocol.events import Ack, QueueChanged
 from server.agents.interface import AgentDefinition
 from server.turns import records
 from server.turns.engine import Engine
-from storage.commands import CommandHead, Commands, MessagePlan, Reply, StaleError, TurnStart
+from server.turns.message import Message
+from storage.commands import CommandHead, Commands, Reply, StaleError
 from storage.ids import new_id
-from storage.log import NewEvent
 from storage.pool import Database
 from storage.sessions import Session
 
@@ -31,11 +30,16 @@ _REMEMBERED_SESSIONS: Final = 10_000
 
 
 class Origin(Struct, frozen=True):
-    """Who sent a command: the user, his client if it named itself, and the transport it came over."""
+    """Who sent a command: the user, his client if it named itself, and the transport it came over.
+
+    `tell`, if there is one, is called with the acknowledgement of a stored command in the very turn of the loop in
+    which its events are emitted, so that both can go out in one write; it is returned as well.
+    """
 
     user_id: str
     client_id: str | None
     transport: str
+    tell: Callable[[Ack], None] | None = None
 
 
 class TurnService:
@@ -70,19 +74,19 @@ class TurnService:
                 path="$.on_busy",
                 id=command.id,
             )
-        return await self._store(session, command, lambda: self._user_message(session, command, origin))
+        return await self._store(session, command, origin, lambda: self._user_message(session, command, origin))
 
     async def cancel(self, session: Session, command: Cancel, origin: Origin) -> Ack:
         """Stop the running turn."""
-        return await self._store(session, command, lambda: self._cancel(session, command, origin))
+        return await self._store(session, command, origin, lambda: self._cancel(session, command, origin))
 
     async def switch_agent(self, session: Session, command: SwitchAgent, origin: Origin) -> Ack:
         """Let another agent act from the next turn on."""
-        return await self._store(session, command, lambda: self._switch_agent(session, command, origin))
+        return await self._store(session, command, origin, lambda: self._switch_agent(session, command, origin))
 
     async def queue_update(self, session: Session, command: QueueUpdate, origin: Origin) -> Ack:
         """Reorder the waiting messages, or take one back."""
-        return await self._store(session, command, lambda: self._queue_update(session, command, origin))
+        return await self._store(session, command, origin, lambda: self._queue_update(session, command, origin))
 
     # --- how each is prepared, stored and shown
 
@@ -90,7 +94,7 @@ class TurnService:
         direct = command.agent_type is not None
         agent = self._agent(command.agent_type or self._acting_agent(session), command)
         head = self._head(session, command, origin)
-        message = _Message(command, origin.client_id, agent, head.now, self._engine)
+        message = Message(command, origin.client_id, agent, head.now, self._engine)
         try:
             reply = await self._commands.user_message(
                 head,
@@ -161,25 +165,25 @@ class TurnService:
 
     # --- what they share
 
-    async def _store(self, session: Session, command: _StoredCommand, attempt: Callable[[], Awaitable[Reply]]) -> Ack:
-        reply = await self._engine.shielded(self._attempts(session, command, attempt))
-        return Ack(
-            id=command.id,
-            status="queued" if reply.status == "queued" else "accepted",
-            seq=reply.seq,
-            message_id=reply.message_id,
-            turn_id=reply.turn_id,
-        )
+    async def _store(
+        self, session: Session, command: _StoredCommand, origin: Origin, attempt: Callable[[], Awaitable[Reply]]
+    ) -> Ack:
+        return await self._engine.shielded(self._attempts(session, command, origin, attempt))
 
     async def _attempts(
-        self, session: Session, command: _StoredCommand, attempt: Callable[[], Awaitable[Reply]]
-    ) -> Reply:
+        self, session: Session, command: _StoredCommand, origin: Origin, attempt: Callable[[], Awaitable[Reply]]
+    ) -> Ack:
         async with self._gates.hold(session.session_id):
             for _ in range(_PREPARATIONS):
                 try:
-                    return await attempt()
+                    reply = await attempt()
                 except StaleError as stale:
                     self._remember(session, stale.current_agent)
+                else:
+                    ack = _ack(command, reply)
+                    if origin.tell is not None:
+                        origin.tell(ack)
+                    return ack
         raise _unsettled(command)
 
     def _show(self, session: Session, reply: Reply) -> None:
@@ -231,63 +235,17 @@ class TurnService:
             self._agents.popitem(last=False)
 
 
-class _Message:
-    """A user message on its way into the log. What only one of its outcomes needs is made when that is tried."""
-
-    def __init__(
-        self, command: UserMessage, client_id: str | None, agent: AgentDefinition, now: datetime, engine: Engine
-    ) -> None:
-        self.message_id = new_id()
-        self.started: TurnStart | None = None
-        self._command = command
-        self._content = text_of(command.content)
-        self._client_id = client_id
-        self._agent = agent
-        self._now = now
-        self._engine = engine
-
-    def plan(self) -> MessagePlan:
-        """What storage is told."""
-        return MessagePlan(
-            message_id=self.message_id,
-            content=self._content,
-            title=records.title_of(self._content),
-            agent_type=self._agent.type,
-            agent_is_default=self._command.agent_type is None,
-            start=self._start,
-            waits=self._waits,
-        )
-
-    def settled(self) -> None:
-        """Its statements are over, whatever came of them."""
-        if self.started is not None:
-            self._engine.unexpect(self.started.turn_id)
-
-    def _start(self) -> TurnStart:
-        if self.started is None:
-            turn_id, direct = new_id(), self._command.agent_type is not None
-            message = records.user_message(
-                self.message_id,
-                self._content,
-                self._now,
-                turn_id,
-                command_id=self._command.id,
-                client_id=self._client_id,
-            )
-            self.started = TurnStart(
-                turn_id=turn_id,
-                answer_id=new_id(),
-                worker_id=self._engine.worker_id,
-                events=[message, *records.turn_begins(turn_id, self.message_id, self._agent, direct=direct)],
-            )
-            self._engine.expect(turn_id)
-        return self.started
-
-    def _waits(self) -> NewEvent:
-        return records.message_queued(self.message_id, self._content, self._command, self._client_id)
-
-
 _StoredCommand = UserMessage | Cancel | SwitchAgent | QueueUpdate
+
+
+def _ack(command: _StoredCommand, reply: Reply) -> Ack:
+    return Ack(
+        id=command.id,
+        status="queued" if reply.status == "queued" else "accepted",
+        seq=reply.seq,
+        message_id=reply.message_id,
+        turn_id=reply.turn_id,
+    )
 
 
 def _unsettled(command: _StoredCommand) -> ParleyError:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -188,6 +189,40 @@ async def test_a_command_that_takes_too_long_is_given_back_and_the_peer_is_not_t
         await client.until("heartbeat")
     stats = server.services.hub.stats()
     assert (stats.command_timeouts, stats.closed) == (1, {})
+
+
+@pytest.mark.parametrize("outcome", ["returned", "refused", "too late"])
+async def test_a_command_is_answered_once_however_its_answer_comes(make_server: MakeServer, outcome: str) -> None:
+    """Told with its events and then returned; told, and refused all the same; refused for its time, and told later."""
+    tellers: list[Callable[[Ack], None]] = []
+
+    class Telling(Commands):
+        def __init__(self) -> None:
+            """No turns are asked for anything."""
+
+        async def _dispatch(self, session: Session, command: Command, origin: Origin) -> Ack:
+            ack = Ack(id=command.id, status="accepted")
+            assert origin.tell is not None
+            tellers.append(origin.tell)
+            if command.id == "last":
+                return ack
+            if outcome == "too late":
+                await asyncio.get_running_loop().create_future()
+            origin.tell(ack)
+            if outcome == "refused":
+                raise ParleyError(ErrorCode.UNAVAILABLE, "something else went wrong")
+            return ack
+
+    server = await make_server(channel=ChannelSettings(command_timeout=0.5))
+    server.services.commands = Telling()
+    session = await server.create_session()
+    async with connect(server, session, "ws-json") as client:
+        status, _ = await client.send(type="user_message", content="hello", id="first")
+        assert status == (400 if outcome == "too late" else 200)
+        tellers[0](Ack(id="first", status="accepted"))
+        await client.send(type="user_message", content="hello", id="last")
+        answers = [event for event in client.events if event.event_type in {"ack", "command_error"}]
+        assert [client.payload(event)["id"] for event in answers] == ["first", "last"]
 
 
 async def test_a_lost_database_is_said_to_be_away(server: RunningServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -24,7 +25,9 @@ from server.agents.interface import (
     agent,
 )
 from server.agents.tools import ToolError, tool
+from server.turns.service import Origin
 from server.turns.settings import TurnSettings
+from storage.commits import Committed
 from storage.pool import Database
 from tests.turns.support import ORIGIN, Workshop, forever, registry_of, scripted
 
@@ -523,6 +526,26 @@ async def test_a_cancel_by_another_process_is_seen(make: Make) -> None:
     await other.stop(session)
     await runner.outlet.until_type("task_completed")
     assert runner.outlet.payloads("task_completed")[0]["status"] == "cancelled"
+
+
+async def test_an_ack_is_told_in_the_turn_of_the_loop_that_shows_its_events(make: Make) -> None:
+    shop = await make(scripted(hello))
+    session = await shop.session()
+    heard: list[object] = []
+    commit = shop.outlet.commit
+
+    def note(committed: Committed, closes: UUID | None = None) -> None:
+        heard.append("events")
+        asyncio.get_running_loop().call_soon(heard.append, "turn over")
+        commit(committed, closes)
+
+    shop.outlet.commit = note  # type: ignore[method-assign]
+    origin = Origin("me", "client-1", "test", heard.append)
+    command = SwitchAgent(id="s", agent_type="scripted")
+    ack = await shop.service.switch_agent(session, command, origin)
+    assert heard == ["events", ack, "turn over"]
+    # A repeat has no events, and is told all the same.
+    assert await shop.service.switch_agent(session, command, origin) == heard[-1] == ack
 
 
 async def test_a_queue_that_nobody_serves_is_found(make: Make) -> None:
