@@ -123,6 +123,12 @@ async def _body(request: web.Request, settings: ChannelSettings) -> bytes:
     limit = settings.max_command_bytes
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
+    if request.content.is_eof():
+        # It came together with the head, as nearly all do.
+        data = request.content.read_nowait()
+        if len(data) > limit:
+            raise _too_large(limit)
+        return data
     body = bytearray()
     try:
         async with asyncio.timeout(settings.command_timeout):
