@@ -94,8 +94,8 @@ def create_app(services: Services) -> web.Application:
     app[LIFECYCLE] = lifecycle
     app.on_response_prepare.append(harden)
     app.on_response_prepare.append(gatekeeper.mark)
-    add_rest_routes(app)
     add_channel_routes(app)
+    add_rest_routes(app)
     add_web_routes(app)
 
     async def start(_app: web.Application) -> None:

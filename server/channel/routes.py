@@ -13,7 +13,8 @@ __all__ = ["add_routes"]
 
 def add_routes(app: web.Application) -> None:
     """Add the two streams and the uplink; the services are looked for in the application at each request."""
+    # Routes of a session are tried in this order, and commands are asked for most often.
+    app.router.add_post("/sessions/{session}/commands", commands)
     # A HEAD request to a stream would never end.
     app.router.add_get("/sessions/{session}/ws", websocket, allow_head=False)
     app.router.add_get("/sessions/{session}/events", events, allow_head=False)
-    app.router.add_post("/sessions/{session}/commands", commands)
