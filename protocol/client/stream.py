@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
-from typing import Final
+from typing import Final, Never
 
 import aiohttp
 
@@ -146,9 +146,8 @@ class Stream:
         finally:
             self.transport = None
             self._outbox.detach("the connection was lost")
-        return ConnectionError("the connection ended")
 
-    async def _follow(self, transport: Transport) -> None:
+    async def _follow(self, transport: Transport) -> Never:
         async with self._link(transport) as link, aclosing(link.frames()) as frames, self._pulse(transport, link):
             self.transport = transport
             patience = self._timings.opening
@@ -156,9 +155,7 @@ class Stream:
                 patience = self._timings.opening_websocket
             while True:
                 async with asyncio.timeout(patience):
-                    frame = await anext(frames, None)
-                if frame is None:
-                    return
+                    frame = await anext(frames)
                 await self._take(frame, transport, link)
                 patience = 2 * self._heartbeat + self._timings.grace
 

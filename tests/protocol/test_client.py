@@ -221,6 +221,15 @@ async def test_regression_28_a_network_without_websocket_is_noticed(
     assert asked.count("ws") == 1
 
 
+async def test_who_insists_on_websocket_is_told_that_there_is_none(server: RunningServer) -> None:
+    session = await server.create_session()
+    async with middlebox(server, "refuses") as (url, asked):
+        with pytest.raises(ParleyError, match="the server answered 400"):
+            async with connect(url, session, transport="ws", timings=QUICK):
+                pass
+    assert asked == ["ws", session]
+
+
 @pytest.mark.parametrize("way", [WAYS["ws"], WAYS["sse"]], ids=["ws", "sse"])
 async def test_a_command_outlives_a_database_that_is_away(
     server: RunningServer, way: Any, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from aiohttp import web
 
 from protocol.client import AgentFailed, Answer, Chunk, Client, connect
 from protocol.errors import ErrorCode, ParleyError
@@ -189,6 +190,44 @@ async def test_an_answer_may_be_cancelled_whose_acknowledgement_is_lost(stage: S
             await answer
         assert caught.value.status == "cancelled"
     assert len(await stage.server.history(client.session)) == 2
+
+
+@pytest.mark.parametrize("code", [ErrorCode.NOT_FOUND, ErrorCode.FORBIDDEN])
+async def test_an_answer_is_cancelled_whose_turn_begins_just_now(code: ErrorCode) -> None:
+    script = Script([connected(), sync()])
+    began = asyncio.Event()
+    script.streams[0] += [began, *asked(1), over(3, "cancelled")]
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.method != "POST":
+            return await script.handle(request)
+        command = await request.json()
+        script.commands.append(command)
+        script.commanded.set()
+        if command["type"] == "queue_update":
+            began.set()
+            return web.json_response(
+                ParleyError(code, "not any more").to_problem(),
+                status=code.status,
+                content_type="application/problem+json",
+            )
+        return web.json_response({"id": command["id"], "status": "queued", "message_id": QUESTION})
+
+    async with serving(handle) as url, connect(url, "x", transport="ndjson", timings=QUICK) as client:
+        answer = client.ask("?")
+        asking = asyncio.create_task(chunks(answer))
+        while answer.ack is None:
+            await asyncio.sleep(0)
+        asking.cancel()
+        if code is ErrorCode.FORBIDDEN:
+            with pytest.raises(ParleyError, match="not any more"):
+                await answer.cancel()
+            return
+        await answer.cancel()
+        with pytest.raises(AgentFailed, match="cancelled"):
+            await answer
+    assert [command["type"] for command in script.commands] == ["user_message", "queue_update", "cancel"]
+    assert script.commands[-1]["turn_id"] == TURN
 
 
 async def test_asking_in_a_loop_and_beside_one_loses_nothing(server: RunningServer) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from protocol.client import Server, Timings, connect
+from protocol.client import Client, Server, Status, Timings, connect
 from protocol.client.choice import Memory
 from protocol.commands import UserMessage
 from protocol.errors import ErrorCode, ParleyError
@@ -88,6 +88,33 @@ async def test_who_goes_on_otherwise_is_given_up_after_some_tries(transport: Any
     assert error.code is ErrorCode.PROTOCOL_ERROR
     assert words in error.message
     assert len(script.asked) == 5
+
+
+async def test_what_is_no_websocket_message() -> None:
+    async def mangled(request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(compress=False, protocols=("parley.v1.json",))
+        await socket.prepare(request)
+        assert request.transport is not None
+        # All reserved bits are set.
+        request.transport.write(b"\xf1\x01x")
+        async for _ in socket:
+            pass
+        return socket
+
+    async with serving(mangled) as url:
+        error = await refused(url, transport="ws")
+    assert "no WebSocket message" in error.message
+
+
+@pytest.mark.parametrize("stable", [0.0, 3600.0])
+async def test_pauses_begin_small_again_after_a_connection_that_lived_long(
+    stable: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = Script([connected(), sync()], then_end=True)
+    timings = Timings(shortest_pause=0.001, longest_pause=0.01, stable=stable)
+    async with serving(script.handle) as url, connect(url, "x", transport="sse", timings=timings) as client:
+        await until(client, "connected", 5)
+        assert (client._stream._backoff._tries > 1) == (stable > 0)
 
 
 async def test_a_hole_is_read_again() -> None:
@@ -321,19 +348,23 @@ async def test_any_other_end_is_none(transport: Any, code: int) -> None:
 async def test_the_server_says_when_to_come_back() -> None:
     farewell = {"code": "shutdown", "reason": "bye", "reconnect": True, "retry_after_ms": 400}
     end = {"event_type": "disconnect", "payload": farewell}
-    script = Script([connected(), sync(), end], [connected(), sync()], then_end=True)
+    script = Script([connected(), sync(), end], [connected(), sync(), asyncio.Event()], then_end=True)
     loop = asyncio.get_running_loop()
     async with serving(script.handle) as url, connect(url, "x", transport="ndjson", timings=QUICK) as client:
+        watching = asyncio.create_task(statuses(client))
         await until(client, "disconnect")
         left = loop.time()
-        async for status in client.changes():
-            if status.state == "reconnecting":
-                assert status.retry_in is not None
-                assert status.retry_in >= 0.4
-                assert "bye" in (status.reason or "")
-                break
         await until(client, "connected")
         assert loop.time() - left >= 0.39
+    (away,) = [status for status in await watching if status.state == "reconnecting"]
+    assert away.retry_in is not None
+    assert away.retry_in >= 0.4
+    assert "bye" in (away.reason or "")
+
+
+async def statuses(client: Client) -> list[Status]:
+    """How its connection stood, up to the end."""
+    return [status async for status in client.changes()]
 
 
 def answering(**response: Any) -> Handler:
