@@ -209,7 +209,7 @@ def _image(token: Token) -> str:
 
 def _is_invisible(style: Style | None) -> bool:
     """Whether a blank in this style looks like none."""
-    return style is None or not (style.bgcolor or style.reverse or style.underline or style.strike)
+    return style is None or not (style.reverse or (style.bgcolor is not None and not style.bgcolor.is_default))
 
 
 def _code_theme() -> str:
