@@ -216,8 +216,9 @@ async def test_an_answer_is_cancelled_whose_turn_begins_just_now(code: ErrorCode
     async with serving(handle) as url, connect(url, "x", transport="ndjson", timings=QUICK) as client:
         answer = client.ask("?")
         asking = asyncio.create_task(chunks(answer))
-        while answer.ack is None:
-            await asyncio.sleep(0)
+        await script.commanded.wait()
+        # Commands keep their order: the question is acknowledged when this is.
+        await client.switch_agent("a")
         asking.cancel()
         if code is ErrorCode.FORBIDDEN:
             with pytest.raises(ParleyError, match="not any more"):
@@ -226,7 +227,12 @@ async def test_an_answer_is_cancelled_whose_turn_begins_just_now(code: ErrorCode
         await answer.cancel()
         with pytest.raises(AgentFailed, match="cancelled"):
             await answer
-    assert [command["type"] for command in script.commands] == ["user_message", "queue_update", "cancel"]
+    assert [command["type"] for command in script.commands] == [
+        "user_message",
+        "switch_agent",
+        "queue_update",
+        "cancel",
+    ]
     assert script.commands[-1]["turn_id"] == TURN
 
 
