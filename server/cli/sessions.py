@@ -61,7 +61,9 @@ def add_to(commands: Commands) -> None:
     parser.usage = "%(prog)s [WORDS ...] [options]\n       %(prog)s {show,history,delete} SESSION [options]"
     # For the completion of `parley sessions --<Tab>`; what is given there is read by `list`.
     _add_list_options(parser)
-    subcommands = parser.add_subparsers(title="subcommands", metavar="SUBCOMMAND", required=True)
+    subcommands = parser.add_subparsers(
+        title="subcommands", metavar="SUBCOMMAND", required=True, prog="parley sessions"
+    )
     example = "examples:\n  parley sessions"
 
     listing = new_command(subcommands, "list", "list sessions, or find some", f"{example} list the loire --limit 5\n")
@@ -102,7 +104,9 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_list_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--limit", metavar="N", type=_number, help=f"list so many (default: {_LIMIT})")
+    parser.add_argument(
+        "--limit", metavar="N", type=_number, help=f"list so many (default: {_LIMIT} on a terminal, else all)"
+    )
     parser.add_argument("--all", action="store_true", help="deleted ones too")
     parser.add_argument("--json", action="store_true", help="one JSON object a session")
     add_connection(parser)
@@ -130,13 +134,14 @@ async def _connected(options: argparse.Namespace) -> int:
 
 
 async def _list(options: argparse.Namespace, server: Server) -> int:
-    limit = options.limit or _LIMIT
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    limit = options.limit or (_LIMIT if is_terminal else None)
     words = " ".join(options.words).strip()
     sessions, total = await _found(server, words or None, limit, active_only=not options.all)
     if options.json:
         for session in sessions:
             put(_json(session) + "\n")
-    elif sessions and sys.stdout is not None and sys.stdout.isatty():
+    elif is_terminal and sessions:
         _print_table(sessions)
     else:
         for session in sessions:
@@ -148,13 +153,16 @@ async def _list(options: argparse.Namespace, server: Server) -> int:
     return OK
 
 
-async def _found(server: Server, words: str | None, limit: int, *, active_only: bool) -> tuple[list[SessionInfo], int]:
+async def _found(
+    server: Server, words: str | None, limit: int | None, *, active_only: bool
+) -> tuple[list[SessionInfo], int]:
+    """So many, or all; and how many there are."""
     found: list[SessionInfo] = []
     while True:
-        size = min(limit - len(found), _PAGE)
+        size = _PAGE if limit is None else min(limit - len(found), _PAGE)
         page = await server.sessions(words, limit=size, offset=len(found), active_only=active_only)
         found += page.sessions
-        if len(found) >= limit or not page.sessions:
+        if len(found) in {limit, page.total} or not page.sessions:
             return found, page.total
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -32,10 +33,10 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.feature("E01")
-@pytest.mark.parametrize("command", ["serve", "tail", "migrate"])
+@pytest.mark.parametrize("command", ["serve", "chat", "tail", "sessions", "check", "config", "migrate", "completion"])
 def test_each_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert leave("--help") == 0
-    assert f"  {command} " in capsys.readouterr().out
+    assert re.search(rf"\n    {command}\s", capsys.readouterr().out)
     assert leave(command, "--help") == 0
     assert f"examples:\n  parley {command}" in capsys.readouterr().out.replace("PARLEY_TOKEN=... ", "")
 
@@ -49,7 +50,9 @@ def test_the_exit_codes_are_documented(capsys: pytest.CaptureFixture[str]) -> No
         assert f"\n  {getattr(exits, name)}  " in text
 
 
-@pytest.mark.parametrize("arguments", [(), ("dance",), ("serve", "--port", "x"), ("tail",), ("serve", "--nonsense")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("dance",), ("serve", "--port", "x"), ("tail",), ("serve", "--nonsense"), ("completion", "tcsh")]
+)
 def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert leave(*arguments) == 2
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from rich.table import Table
@@ -23,10 +22,11 @@ from protocol.durable import (
     ToolResultEvent,
 )
 from protocol.events import AgentStatusChanged, Connected, MessageDelta
+from server.cli.chat.calls import Call, call_text
 from server.cli.chat.writing import BLANK, Writing
 from server.cli.markdown import Painter, Row
 from server.cli.notes import Narrator, result_of
-from server.cli.text import MARK, arguments_of, one_line, plain, short_id
+from server.cli.text import MARK, one_line, plain, short_id
 
 __all__ = ["Conversation", "Turn"]
 
@@ -40,11 +40,6 @@ class Turn(NamedTuple):
     turn_id: UUID
     since: float
     stopping: bool = False
-
-
-class _Call(NamedTuple):
-    name: str
-    arguments: Any
 
 
 class Conversation:
@@ -77,7 +72,7 @@ class Conversation:
         self.sending: dict[str, str] = {}
         #: How many others waited already when we came.
         self.unseen = 0
-        self._calls: dict[str, ToolCall] = {}
+        self._calls: dict[str, Call] = {}
         self._writing: dict[UUID, Writing] = {}
         self._speaker: str | None = None
         self._was = ""
@@ -89,7 +84,8 @@ class Conversation:
         """Show an event; deltas wait for `refresh`."""
         match event.payload:
             case MessageDelta(message_id=message_id):
-                if message_id not in self._writing:
+                # A delta may come late, when its message is complete.
+                if message_id not in self._writing and self.client is not None and message_id in self.client.texts:
                     self.refresh()
                     self._speak(self.agent)
                     self._writing[message_id] = Writing(self._painter, self._put, self._afresh)
@@ -119,7 +115,7 @@ class Conversation:
                 self.agent = payload.to_agent
                 self._note(payload)
             case ToolCall():
-                self._calls[payload.call_id] = payload
+                self._calls[payload.call_id] = Call.of(payload)
             case ToolResultEvent():
                 self._result(payload)
             case QueueChanged():
@@ -178,7 +174,7 @@ class Conversation:
         self._gap("answer")
 
     def _result(self, payload: ToolResultEvent) -> None:
-        call = self._calls.pop(payload.call_id, None) or _Call(payload.name, None)
+        call = self._calls.pop(payload.call_id, None) or Call(payload.name)
         self._call(call, result_of(payload, _RESULT), failed=payload.error is not None)
 
     def _queue(self, payload: QueueChanged) -> None:
@@ -205,17 +201,17 @@ class Conversation:
 
     def past(self, messages: Iterable[HistoryMessage]) -> None:
         """Show messages of before."""
-        asked: dict[str, _Call] = {}
+        asked: dict[str, Call] = {}
         for message in messages:
             for call in message.tool_calls or ():
-                asked[call.call_id] = _Call(call.name, _arguments(call.arguments))
+                asked[call.call_id] = Call.of(call)
             if message.role == "user":
                 self.user(message.content)
             elif message.role == "assistant":
                 self._finished(message.message_id, message.reasoning or "", message.content, message.agent_type)
             elif message.role == "tool":
-                call_of = asked.get(str(message.tool_call_id)) or _Call(message.name or "tool", None)
-                self._call(call_of, f"→ {one_line(message.content, _RESULT)}")
+                asked_for = asked.get(str(message.tool_call_id)) or Call(message.name or "tool")
+                self._call(asked_for, f"→ {one_line(message.content, _RESULT)}")
 
     def user(self, content: str, who: str | None = None) -> None:
         """Show what somebody said; `who` is another client, None for oneself."""
@@ -241,9 +237,9 @@ class Conversation:
         self._gap("text")
         self._put(self._painter.rows(table))
 
-    def _call(self, call: ToolCall | _Call, outcome: str, *, failed: bool = False) -> None:
+    def _call(self, call: Call, outcome: str, *, failed: bool = False) -> None:
         self._gap("call")
-        self._put(self._painter.rows(_call_text(call, outcome, failed=failed)))
+        self._put(self._painter.rows(call_text(call, outcome, failed=failed)))
 
     def _speak(self, agent: str) -> None:
         """Say who is speaking, unless that is clear."""
@@ -262,7 +258,7 @@ class Conversation:
     def open(self) -> list[Row]:
         """The rows above the input: what is being written, what is being done, what waits."""
         written = [row for writing in self._writing.values() for row in writing.open()][-self.tallest :]
-        calls = [row for call in self._calls.values() for row in self._painter.rows(_call_text(call, "…"))]
+        calls = [row for call in self._calls.values() for row in self._painter.rows(call_text(call, "…"))]
         blocks = [block for block in (written, calls, self._waiting_rows()) if block]
         if blocks and blocks[0] is not written:
             blocks.insert(0, [])
@@ -281,19 +277,3 @@ class Conversation:
         if len(waiting) > _WAITING_SHOWN:
             rows += self._painter.text(f"{MARK}and {len(waiting) - _WAITING_SHOWN} more", "dim")
         return rows
-
-
-def _call_text(call: ToolCall | _Call, outcome: str, *, failed: bool = False) -> Text:
-    mark = ("✗ ", "red") if failed else ("▸ ", "cyan")
-    arguments = f"({arguments_of(call.arguments)}) "
-    return Text.assemble(
-        mark, (one_line(call.name, 60), "cyan"), (arguments, "dim"), (outcome, "red" if failed else "dim")
-    )
-
-
-def _arguments(text: str) -> Any:
-    """A call's arguments from their text, which a model wrote."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

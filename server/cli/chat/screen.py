@@ -6,13 +6,12 @@ prompt_toolkit, which writes what differs.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Final
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
 
-from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
 from prompt_toolkit.data_structures import Size
@@ -24,9 +23,9 @@ from prompt_toolkit.layout import BufferControl, ConditionalContainer, Formatted
 from prompt_toolkit.layout.dimension import Dimension
 from prompt_toolkit.layout.menus import CompletionsMenu
 from prompt_toolkit.layout.processors import BeforeInput
-from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.styles import Style
 
+from server.cli.chat.canvas import Canvas, Drawing
 from server.cli.markdown import Row
 from server.cli.text import MARK
 
@@ -48,6 +47,7 @@ _MENU_ROWS: Final = 6
 #: Seconds: how often what counts up is drawn; until a key that may begin a longer sequence counts by itself.
 _TICK: Final = 0.5
 _ESCAPE: Final = 0.1
+_ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 class Screen:
@@ -72,7 +72,7 @@ class Screen:
         self._enter = enter
         self._stop = stop
         self._leave = leave
-        self._output = _Output(sys.stdout, _size, term=os.environ.get("TERM"), enable_cpr=False)
+        self._output = Canvas()
         self._rows: Sequence[Row] = ()
         self.history = InMemoryHistory()
         self.input = Buffer(
@@ -82,7 +82,7 @@ class Screen:
             history=self.history,
             accept_handler=self._accept,
         )
-        self._app = _Application(
+        self._app = Drawing(
             layout=self._layout(),
             key_bindings=self._keys(),
             style=_STYLE,
@@ -101,8 +101,17 @@ class Screen:
         return self._output.get_size()
 
     async def run(self) -> None:
-        """Draw and listen until `close`."""
-        await self._app.run_async()
+        """Draw and listen until `close`, or until a signal ends it, which would leave the terminal as it is."""
+        loop = asyncio.get_running_loop()
+        for number in _ENDINGS:
+            loop.add_signal_handler(number, self._leave)
+        try:
+            # At the end of the input there is nobody at the terminal any more.
+            with suppress(EOFError):
+                await self._app.run_async()
+        finally:
+            for number in _ENDINGS:
+                loop.remove_signal_handler(number)
 
     def close(self) -> None:
         """Stop drawing; the rows below the text are gone then."""
@@ -210,89 +219,3 @@ class Screen:
             event.app.renderer.clear()
 
         return keys
-
-
-class _Application(Application[None]):
-    """prompt_toolkit's, which finds the beginning of what it drew also where a terminal has wrapped it anew."""
-
-    _columns = 0
-
-    def drawn_on(self, size: Size) -> None:
-        """It was drawn on a terminal of this size."""
-        self._columns = size.columns
-
-    @property
-    def is_resized(self) -> bool:
-        """Whether the terminal's width is another than when it was drawn on."""
-        return self._columns != self.output.get_size().columns
-
-    def redraw(self) -> None:
-        """Draw now instead of soon."""
-        self._redraw()
-
-    def erase(self) -> None:
-        """Take away what was drawn; the cursor stands where it began."""
-        drawn = self.renderer.last_rendered_screen
-        if drawn is not None and self.is_resized and _rewraps():
-            columns = self.output.get_size().columns
-            cursor = drawn.get_cursor_position(self.layout.current_window)
-            heights = (_height(drawn.data_buffer[y], columns) for y in range(cursor.y))
-            self.output.cursor_up(sum(heights) + cursor.x // columns - cursor.y)
-        self.renderer.erase(leave_alternate_screen=False)
-
-    def _on_resize(self) -> None:
-        self._redraw()
-
-
-class _Output(Vt100_Output):
-    """A terminal that can be told to wait, so that several steps reach it as one."""
-
-    _holds = 0
-    #: What was answered last to who asked for the size: a renderer asks once, before it draws.
-    asked_size = Size(rows=24, columns=80)
-
-    def get_size(self) -> Size:
-        """How large the terminal is now."""
-        self.asked_size = super().get_size()
-        return self.asked_size
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Write nothing inside, and leave it to the next flush after it."""
-        self._holds += 1
-        try:
-            yield
-        finally:
-            self._holds -= 1
-
-    def flush(self) -> None:
-        """Write what has gathered, unless it is held."""
-        if not self._holds:
-            super().flush()
-
-
-def _height(row: dict[int, Any], columns: int) -> int:
-    """The rows that a drawn row takes in a terminal of another width."""
-    width = max((x + char.width for x, char in row.items() if char.char != " "), default=0)
-    return max(-(-width // columns), 1)
-
-
-def _rewraps() -> bool:
-    """Whether the terminal wraps its rows anew when its width changes. Nearly all do; these are known not to."""
-    environment = os.environ
-    if "TMUX" in environment:
-        return True
-    term = environment.get("TERM", "")
-    return not (
-        "XTERM_VERSION" in environment
-        or "STY" in environment
-        or term.startswith(("linux", "st-", "rxvt", "vt", "screen."))
-    )
-
-
-def _size() -> Size:
-    try:
-        columns, rows = os.get_terminal_size(sys.stdout.fileno())
-    except OSError:
-        columns, rows = 0, 0
-    return Size(rows=rows or 24, columns=columns or 80)

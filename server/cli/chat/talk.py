@@ -6,9 +6,8 @@ import argparse
 import asyncio
 import contextlib
 import secrets
-import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -19,13 +18,13 @@ from protocol.errors import ParleyError
 from protocol.events import Connected, MessageDelta, ResyncRequired
 from server.cli.chat.actions import Actions
 from server.cli.chat.commands import is_command, said
-from server.cli.chat.conversation import Conversation
+from server.cli.chat.conversation import Conversation, Turn
 from server.cli.chat.opening import Opened, latest_messages
 from server.cli.chat.screen import Screen
 from server.cli.chat.status import View, status_line
 from server.cli.chat.writing import BLANK
 from server.cli.connection import Choice, client_of, in_words
-from server.cli.markdown import Painter
+from server.cli.markdown import Painter, Row
 
 __all__ = ["Talk"]
 
@@ -57,7 +56,8 @@ class Talk:
             completer=self.actions.commands,
         )
         self._following: asyncio.Task[None] | None = None
-        self._outgoing: asyncio.Queue[UserMessage] = asyncio.Queue()
+        #: What is to be said, and in which session it was entered.
+        self._outgoing: asyncio.Queue[tuple[Client, UserMessage]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._said_anything = False
         self._look: asyncio.TimerHandle | None = None
@@ -71,25 +71,29 @@ class Talk:
             await self.go_to(opened)
             self._begin(self._send())
             self._begin(self.actions.learn())
-            with _ending_signals(self.leave):
-                await self.screen.run()
+            if self.options.agent is not None and not opened.is_new:
+                self._begin(self._run_command(f"/agent {self.options.agent}"))
+            await self.screen.run()
+            self._take_leave()
         finally:
-            await self._end()
+            await self._detach()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await self._tidy()
 
-    async def _end(self) -> None:
-        answering = self.conversation.turn is not None
-        if self.client is not None:
-            # What is still open would be lost from sight.
-            self.conversation.refresh()
-            self._put(self.conversation.open())
-        await self._detach()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._tidy()
-        if self.opened.name and not self._is_unused():
-            note = "the answer goes on without you; " if answering else ""
-            self.conversation.note(f"{note}come back with: parley chat {self.opened.name}")
+    def _take_leave(self) -> None:
+        """Print what was below the text, as it would be lost from sight, and how to come back."""
+        conversation = self.conversation
+        conversation.refresh()
+        self._put(conversation.open())
+        notes = [] if conversation.turn is None else ["the answer goes on without you"]
+        if conversation.sending:
+            notes.append("what is on its way may never arrive")
+        if not self._is_unused():
+            notes.append(f"come back with: parley chat {self.opened.name}")
+        if notes:
+            conversation.note("; ".join(notes))
 
     def leave(self) -> None:
         """End the chat."""
@@ -154,16 +158,19 @@ class Talk:
     async def _follow(self, client: Client) -> None:
         try:
             async for event in client:
-                if isinstance(event.payload, ResyncRequired):
-                    await self._start_over()
-                elif isinstance(event.payload, Connected):
-                    self.conversation.joined(event.payload)
                 self._said_anything = self._said_anything or event.cursor is not None
                 self.conversation.show(event)
-                if isinstance(event.payload, MessageDelta):
-                    self._look_soon()
-                else:
-                    self.screen.draw()
+                match event.payload:
+                    case MessageDelta():
+                        self._look_soon()
+                        continue
+                    case Connected() as connected:
+                        self.conversation.joined(connected)
+                    case ResyncRequired():
+                        await self._start_over()
+                    case _:
+                        pass
+                self.screen.draw()
         except TROUBLE as error:
             self.complain(error)
 
@@ -210,16 +217,16 @@ class Talk:
 
     def say(self, text: str) -> None:
         """Say something, after what was said before; the message waits where there is no connection."""
+        assert self.client is not None, "there is a client from the beginning"
         command = UserMessage(id=secrets.token_hex(16), content=text)
         self.conversation.sending[command.id] = text
-        self._outgoing.put_nowait(command)
+        self._outgoing.put_nowait((self.client, command))
 
     async def _send(self) -> None:
         while True:
-            command = await self._outgoing.get()
+            client, command = await self._outgoing.get()
             try:
-                assert self.client is not None, "there is a client from the beginning"
-                await self.client.send(command, timeout=_SENDING)
+                await client.send(command, timeout=_SENDING)
             except TROUBLE as error:
                 self.complain(error)
                 if not self.screen.input.text:
@@ -234,15 +241,17 @@ class Talk:
         if turn is None or turn.stopping or self.client is None:
             return False
         self.conversation.turn = turn._replace(stopping=True)
-        self._begin(self._cancel(self.client))
+        self._begin(self._cancel(self.client, turn))
         return True
 
-    async def _cancel(self, client: Client) -> None:
-        turn = self.conversation.turn
+    async def _cancel(self, client: Client, turn: Turn) -> None:
         try:
-            await client.cancel(None if turn is None else turn.turn_id)
+            await client.cancel(turn.turn_id)
         except TROUBLE as error:
             self.complain(error)
+            running = self.conversation.turn
+            if running is not None and running.turn_id == turn.turn_id:
+                self.conversation.turn = turn
 
     def complain(self, error: Exception) -> None:
         """Show what went wrong."""
@@ -250,7 +259,7 @@ class Talk:
 
     # --- what is drawn
 
-    def _put(self, rows: Any) -> None:
+    def _put(self, rows: Sequence[Row]) -> None:
         self.screen.put(rows)
 
     def _fit(self) -> None:
@@ -258,7 +267,7 @@ class Talk:
         self.painter.width = size.columns
         self.conversation.tallest = max(size.rows // 2 - 2, 3)
 
-    def _above(self) -> Any:
+    def _above(self) -> Sequence[Row]:
         self._fit()
         return self.conversation.open()
 
@@ -287,17 +296,3 @@ def _heading(opened: Opened, left_out: int) -> str:
     title = f", {opened.session.title}" if opened.session.title else ""
     earlier = f"; {left_out} earlier messages: /history all" if left_out else ""
     return f"session {opened.name}{title}{how}{earlier}"
-
-
-@contextlib.contextmanager
-def _ending_signals(leave: Any) -> Any:
-    """While a chat is drawn: a signal that ends it, instead of one that leaves the terminal as it is."""
-    loop = asyncio.get_running_loop()
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    for number in signals:
-        loop.add_signal_handler(number, leave)
-    try:
-        yield
-    finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
