@@ -8,6 +8,7 @@ does giving it back.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -23,6 +24,16 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _IDLE_LIFETIME: Final = 300.0
 #: How long the server may take to roll a transaction back that was left open, in seconds.
 _ROLLBACK_PATIENCE: Final = 5.0
+#: How often, in seconds, it is looked for who waits, or has a connection, for too long. One timer for all: one for each
+#: statement would cost as much as sending it.
+_SWEEP: Final = 0.25
+
+
+class _Waiter(NamedTuple):
+    """Who waits until then (the loop's seconds) for a connection, or for None: a place to make one in."""
+
+    served: asyncio.Future[Connection | None]
+    until: float
 
 
 class _Idle(NamedTuple):
@@ -42,15 +53,17 @@ class Connections:
     def __init__(self, connect: Callable[[], Awaitable[Connection]], max_size: int) -> None:
         self._connect = connect
         self._max_size = max_size
+        self._loop = asyncio.get_running_loop()
         #: Connections that are idle, lent, being made or being settled.
         self._size = 0
         # The one that was used last is lent first: the others may grow old.
         self._idle: deque[_Idle] = deque()
-        # Each is given a connection, or None: a place to make one in.
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
-        self._lent: set[Connection] = set()
+        self._waiting: deque[_Waiter] = deque()
+        # Until when each is lent.
+        self._lent: dict[Connection, float] = {}
         self._settling: set[asyncio.Task[None]] = set()
         self._reaper: asyncio.TimerHandle | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -66,33 +79,36 @@ class Connections:
 
     # --- lending
 
-    def take(self) -> Connection | None:
-        """A connection that is idle, or None: then `borrow` has one. The caller gives it back, or parts with it."""
+    def take(self, limit: float = math.inf) -> Connection | None:
+        """A connection that is idle, or None: then `borrow` has one. The caller gives it back, or parts with it.
+
+        It is cut when it is not back within `limit` seconds; whoever uses it then finds it closed.
+        """
         while self._idle:
             connection = self._idle.pop().connection
             if not connection.is_closed():
-                self._lent.add(connection)
+                self._lend(connection, limit)
                 return connection
             self._leave_place()
         return None
 
-    async def borrow(self, timeout: float) -> Connection:
-        """A connection within `timeout` seconds; the caller gives it back, or parts with it.
+    async def borrow(self, timeout: float, limit: float = math.inf) -> Connection:
+        """A connection within about `timeout` seconds; otherwise like `take`.
 
         Raises TimeoutError, whatever connecting raises, and InterfaceError once the pool is closed.
         """
-        connection = self.take()
+        connection = self.take(limit)
         if connection is not None:
             return connection
-        if self._closing:
-            raise asyncpg.InterfaceError("the pool is closed")
+        self._refuse_if_closed(None)
         if self._size < self._max_size:
             self._size += 1
         else:
             connection = await self._wait(timeout)
         if connection is None:
             connection = await self._make(timeout)
-        self._lent.add(connection)
+        self._refuse_if_closed(connection)
+        self._lend(connection, limit)
         return connection
 
     def give_back(self, connection: Connection) -> None:
@@ -102,12 +118,12 @@ class Connections:
         elif connection.is_in_transaction():
             self.settle(connection, _ROLLBACK_PATIENCE)
         else:
-            self._lent.discard(connection)
+            del self._lent[connection]
             self._put(connection)
 
     def part_with(self, connection: Connection) -> None:
         """The connection is out of step, or its statement hangs: cut it."""
-        self._lent.discard(connection)
+        del self._lent[connection]
         self._part(connection)
 
     def settle(self, connection: Connection, patience: float) -> None:
@@ -153,60 +169,64 @@ class Connections:
 
     def _shut(self) -> None:
         self._closing = True
-        if self._reaper is not None:
-            self._reaper.cancel()
-            self._reaper = None
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(asyncpg.InterfaceError("the pool is closed"))
+        for timer in (self._reaper, self._sweeper):
+            if timer is not None:
+                timer.cancel()
+        self._reaper = self._sweeper = None
+        while (served := self._next_waiter()) is not None:
+            served.set_exception(asyncpg.InterfaceError("the pool is closed"))
         while self._idle:
             self._part(self._idle.pop().connection)
 
     # --- inside
 
+    def _refuse_if_closed(self, connection: Connection | None) -> None:
+        if self._closing:
+            if connection is not None:
+                self._part(connection)
+            raise asyncpg.InterfaceError("the pool is closed")
+
+    def _lend(self, connection: Connection, limit: float) -> None:
+        self._lent[connection] = self._loop.time() + limit
+        self._watch()
+
     async def _wait(self, timeout: float) -> Connection | None:
         """Wait for a connection, or for a place (None)."""
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Connection | None] = loop.create_future()
-        self._waiting.append(waiter)
-        expiry = loop.call_later(timeout, _expire, waiter)
+        served: asyncio.Future[Connection | None] = self._loop.create_future()
+        self._waiting.append(_Waiter(served, self._loop.time() + timeout))
+        self._watch()
         try:
-            return await waiter
+            return await served
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            if served.done() and not served.cancelled() and served.exception() is None:
                 # It was served, and then its task was cancelled before it could see that.
-                served = waiter.result()
-                if served is None:
+                connection = served.result()
+                if connection is None:
                     self._leave_place()
                 else:
-                    self.give_back(served)
+                    self._put(connection)
             raise
-        finally:
-            expiry.cancel()
 
     async def _make(self, timeout: float) -> Connection:
         """Connect, in a place that is taken already."""
         try:
             async with asyncio.timeout(timeout):
-                connection = await self._connect()
+                return await self._connect()
         except BaseException:
             self._leave_place()
             raise
-        if self._closing:
-            self._part(connection)
-            raise asyncpg.InterfaceError("the pool is closed")
-        return connection
 
     def _put(self, connection: Connection) -> None:
-        waiter = self._next_waiter()
-        if waiter is not None:
-            waiter.set_result(connection)
+        served = self._next_waiter()
+        if served is not None:
+            served.set_result(connection)
             return
-        loop = asyncio.get_running_loop()
-        self._idle.append(_Idle(connection, loop.time()))
+        if self._closing or connection.is_closed():
+            self._part(connection)
+            return
+        self._idle.append(_Idle(connection, self._loop.time()))
         if self._reaper is None:
-            self._reaper = loop.call_later(_IDLE_LIFETIME, self._reap)
+            self._reaper = self._loop.call_later(_IDLE_LIFETIME, self._reap)
 
     def _part(self, connection: Connection) -> None:
         connection.terminate()
@@ -214,9 +234,9 @@ class Connections:
 
     def _leave_place(self) -> None:
         """A connection is gone: whoever waits first may make one in its place."""
-        waiter = self._next_waiter()
-        if waiter is not None:
-            waiter.set_result(None)
+        served = self._next_waiter()
+        if served is not None:
+            served.set_result(None)
             return
         self._size -= 1
         if self._closing and not self._size:
@@ -224,9 +244,9 @@ class Connections:
 
     def _next_waiter(self) -> asyncio.Future[Connection | None] | None:
         while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                return waiter
+            served = self._waiting.popleft().served
+            if not served.done():
+                return served
         return None
 
     async def _settle(self, connection: Connection, patience: float) -> None:
@@ -243,18 +263,29 @@ class Connections:
             else:
                 self.part_with(connection)
 
+    def _watch(self) -> None:
+        if self._sweeper is None and not self._closing:
+            self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+
+    def _sweep(self) -> None:
+        """Turn away who waited too long, and cut what is lent for too long."""
+        now = self._loop.time()
+        for waiter in self._waiting:
+            if waiter.until <= now and not waiter.served.done():
+                waiter.served.set_exception(TimeoutError())
+        self._waiting = deque(waiter for waiter in self._waiting if not waiter.served.done())
+        for connection in [one for one, until in self._lent.items() if until <= now]:
+            connection.terminate()
+        self._sweeper = None
+        if self._waiting or self._lent:
+            self._watch()
+
     def _reap(self) -> None:
         """Close what nobody needed for long, the oldest first, and look again when the next one may have aged."""
-        loop = asyncio.get_running_loop()
+        now = self._loop.time()
         self._reaper = None
-        while len(self._idle) > 1 and loop.time() - self._idle[0].since >= _IDLE_LIFETIME:
+        while len(self._idle) > 1 and now - self._idle[0].since >= _IDLE_LIFETIME:
             self._part(self._idle.popleft().connection)
         if self._idle:
-            self._reaper = loop.call_later(
-                max(self._idle[0].since + _IDLE_LIFETIME - loop.time(), _IDLE_LIFETIME / 10), self._reap
-            )
-
-
-def _expire(waiter: asyncio.Future[Connection | None]) -> None:
-    if not waiter.done():
-        waiter.set_exception(TimeoutError())
+            pause = max(self._idle[0].since + _IDLE_LIFETIME - now, _IDLE_LIFETIME / 10)
+            self._reaper = self._loop.call_later(pause, self._reap)

@@ -85,7 +85,6 @@ class Database:
 
         async def connect_once() -> Connection:
             return await asyncpg.connect(
-                command_timeout=self._timeout,
                 timeout=min(self._timeout, _CONNECT_TIMEOUT),
                 # They are few, and none of them grows old.
                 max_cached_statement_lifetime=0,
@@ -156,10 +155,10 @@ class _Loan:
         self._timeout = timeout
 
     async def __aenter__(self) -> Connection:
-        connection = self._pool.take()
+        connection = self._pool.take(self._timeout)
         if connection is None:
             try:
-                connection = await self._pool.borrow(self._timeout)
+                connection = await self._pool.borrow(self._timeout, self._timeout)
             except Exception as error:
                 raise self._database.translated(error) from error
         self._connection = connection
@@ -173,8 +172,7 @@ class _Loan:
             return
         match exc:
             case asyncpg.InternalClientError() | TimeoutError():
-                # Nothing resets a connection on its way back, so one that is out of step must not go there. Nor one
-                # whose statement took too long: a database that hangs does not answer its cancellation either.
+                # Nothing resets a connection on its way back, so one that is out of step must not go there.
                 self._pool.part_with(self._connection)
             case asyncio.CancelledError():
                 self._pool.settle(self._connection, _CANCEL_PATIENCE)

@@ -297,7 +297,7 @@ class _OnePool:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def take(self) -> Any:
+    def take(self, limit: float) -> Any:
         return self._connection
 
     def give_back(self, connection: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from protocol.errors import ErrorCode, ParleyError
 from storage import connections as module
 from storage.connections import Connections
 from tests.storage.conftest import Open
@@ -122,6 +123,15 @@ async def test_a_wait_has_an_end(bench: Bench) -> None:
         await bench.borrow(timeout=0.001)
     bench.pool.give_back(one)
     assert await bench.borrow() is one
+
+
+async def test_a_loan_has_an_end(bench: Bench) -> None:
+    one, two = await bench.pool.borrow(PATIENCE, 0.001), await bench.borrow()
+    async with asyncio.timeout(PATIENCE):
+        await one.cut.wait()  # type: ignore[attr-defined]
+    assert (bench.pool.size, two.closed) == (2, False)
+    bench.pool.give_back(one)
+    assert bench.pool.size == 1
 
 
 async def test_making_a_connection_has_an_end(bench: Bench) -> None:
@@ -264,6 +274,17 @@ async def test_a_block_that_fails_leaves_no_transaction_open(opener: Open) -> No
         await fail()
     async with scene.database.pool.acquire() as connection:
         assert not connection.is_in_transaction()
+
+
+async def test_a_statement_that_takes_too_long_is_an_outage(opener: Open) -> None:
+    scene, foreign = await opener(max_size=1, timeout=0.3), await opener(max_size=1)
+    session = await scene.session()
+    async with rival_scene(foreign.database) as (elsewhere, _):
+        await elsewhere.say(session, "held")
+        with pytest.raises(ParleyError) as lost:
+            await scene.say(session, "stuck")
+    assert (lost.value.code, lost.value.retry_after) == (ErrorCode.UNAVAILABLE, 1.0)
+    assert (await scene.say(session, "stuck")).status == "queued"
 
 
 async def test_a_statement_that_its_caller_gave_up_is_cancelled(opener: Open) -> None:
