@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -13,6 +13,7 @@ from server.agents.registry import Registry
 from server.auth.access import Access
 from server.channel.commands import Commands
 from server.channel.hub import Hub
+from server.channel.limits import Limits
 from server.clock import Clock
 from server.config import Config
 from server.store import Store
@@ -53,6 +54,8 @@ class Services:
     #: Where the model is asked, if one is configured.
     endpoint: Endpoint | None = None
     phase: Phase = Phase.STARTING
+    #: Bounds for commands, by whatever transport they come.
+    limits: Limits = field(default_factory=Limits)
 
 
 SERVICES: Final = web.AppKey("services", Services)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 import structlog
@@ -31,7 +30,7 @@ async def carry_out(services: Services, session: Session, command: Command, orig
     counters, settings = services.hub.counters, services.hub.settings
     counters.commands += 1
     try:
-        async with asyncio.timeout(settings.command_timeout):
+        with services.limits.within(settings.command_timeout):
             return await services.commands.handle(session, command, origin)
     except TimeoutError:
         counters.command_timeouts += 1
