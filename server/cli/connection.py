@@ -86,6 +86,10 @@ def client_of(
 
 def in_words(error: Exception, options: argparse.Namespace) -> str:
     """What went wrong, and what to do about it where that is known."""
+    if _is_unknown(error) and hasattr(options, "url"):
+        url, token = address_of(options)
+        refusal = "does not know this token" if token else "wants to know who is asking"
+        return f"{url} {refusal}: set PARLEY_TOKEN to your token"
     message = getattr(error, "message", None) or str(error) or "no answer came in time"
     path = getattr(error, "path", None)
     # A path from the root of a command; what is asked in a query is named in the message.
@@ -93,12 +97,18 @@ def in_words(error: Exception, options: argparse.Namespace) -> str:
     return f"{field}{message}{_hint(error, options)}"
 
 
+def _is_unknown(error: Exception) -> bool:
+    from protocol.errors import ErrorCode, ParleyError
+
+    return isinstance(error, ParleyError) and error.code is ErrorCode.UNAUTHORIZED
+
+
 def _hint(error: Exception, options: argparse.Namespace) -> str:
     from protocol.errors import ErrorCode, ParleyError
 
     if not hasattr(options, "url"):
         return ""
-    url, token = address_of(options)
+    url, _ = address_of(options)
     if isinstance(error, ConnectionError):
         from urllib.parse import urlsplit
 
@@ -106,8 +116,6 @@ def _hint(error: Exception, options: argparse.Namespace) -> str:
             return "; is it running? start it with: parley serve"
         return "; is this its address (--url, PARLEY_URL)?"
     match error.code if isinstance(error, ParleyError) else None:
-        case ErrorCode.UNAUTHORIZED:
-            return "; set PARLEY_TOKEN to " + ("another one" if token else "yours")
         case ErrorCode.NOT_FOUND | ErrorCode.SESSION_GONE if hasattr(options, "session") or hasattr(
             options, "sessions"
         ):

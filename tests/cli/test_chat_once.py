@@ -12,6 +12,7 @@ import pytest
 
 from protocol.client import connect
 from server.agents.interface import AgentContext, agent
+from server.config import AuthSettings, TokenSettings
 from tests.cli.support import asking, parley, start, terminal
 from tests.support.server import MakeServer, RunningServer
 
@@ -143,6 +144,21 @@ async def test_which_session_and_which_agent(server: RunningServer) -> None:
     assert (once["session_id"], once["agent"]) == (named["session_id"], "debug")
     _, after, _ = await ask(named["session_id"], "-m", "count to 1")
     assert after["agent"] == "coder"
+
+
+@pytest.mark.feature("E01", "R01")
+async def test_a_token_is_asked_for_and_used(make_server: MakeServer) -> None:
+    token = "t" * 32
+    server = await make_server(auth=AuthSettings(tokens=(TokenSettings(user="ada", token=token),)))
+    here = ("--url", server.url)
+    code, out, errors = await parley("chat", "-m", "count to 3", *here)
+    assert (code, out) == (1, "")
+    assert errors == f"parley: {server.url} wants to know who is asking: set PARLEY_TOKEN to your token\n"
+    code, out, errors = await parley("sessions", "--token", "wrong" * 8, *here)
+    assert (code, out) == (1, "")
+    assert errors == f"parley: {server.url} does not know this token: set PARLEY_TOKEN to your token\n"
+    assert await parley("chat", "notes", "-m", "count to 3", *here, PARLEY_TOKEN=token) == (0, "1 2 3\n", "")
+    assert (await parley("sessions", "--token", token, *here))[0] == 0
 
 
 async def test_mistakes_are_told_with_what_to_do(server: RunningServer, unused_tcp_port: int) -> None:

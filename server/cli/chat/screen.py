@@ -44,8 +44,7 @@ _STYLE: Final = Style.from_dict(
 )
 _INPUT_ROWS: Final = 8
 _MENU_ROWS: Final = 6
-#: Seconds: how often what counts up is drawn; until a key that may begin a longer sequence counts by itself.
-_TICK: Final = 0.5
+#: Seconds until a key that may begin a longer sequence counts by itself.
 _ESCAPE: Final = 0.1
 _ENDINGS: Final = (signal.SIGTERM, signal.SIGHUP)
 
@@ -88,7 +87,6 @@ class Screen:
             style=_STYLE,
             output=self._output,
             erase_when_done=True,
-            refresh_interval=_TICK,
             before_render=lambda _: self._prepare(),
             after_render=lambda _: self._app.drawn_on(self._output.asked_size),
         )

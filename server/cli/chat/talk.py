@@ -30,6 +30,8 @@ __all__ = ["Talk"]
 
 #: Seconds between two looks at what deltas brought.
 _PACE: Final = 0.05
+#: Seconds between two looks at the clock, while it counts how long an answer takes.
+_TICK: Final = 0.5
 #: A turn that is waited for in vain is not for ever: the connection may be away for long.
 _SENDING: Final = 3600.0
 TROUBLE: Final = (ParleyError, ConnectionError, TimeoutError)
@@ -70,6 +72,7 @@ class Talk:
         try:
             await self.go_to(opened)
             self._begin(self._send())
+            self._begin(self._tick())
             self._begin(self.actions.learn())
             if self.options.agent is not None and not opened.is_new:
                 self._begin(self._run_command(f"/agent {self.options.agent}"))
@@ -188,6 +191,13 @@ class Talk:
             return
         self.conversation.start_over()
         self.conversation.past(messages)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            # Otherwise nothing is written: a terminal in which nothing happens is not to look as if something did.
+            if self.conversation.turn is not None:
+                self.screen.draw()
 
     def _look_soon(self) -> None:
         if self._look is None:
