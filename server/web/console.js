@@ -58,6 +58,10 @@ for (const start of [
 ]) start();
 startNotice(startNew);
 $("new-session").addEventListener("click", startNew);
+$("skip").addEventListener("click", (/** @type {Event} */ event) => {
+  event.preventDefault(); // the address names the session
+  $("composer").focus();
+});
 addEventListener("hashchange", () => {
   closeSessions();
   arrive();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -28,20 +28,21 @@ UPDATE sessions SET seq = $2, message_count = $2, last_activity = $3, title = co
 """
 
 
-async def past(server: RunningServer, texts: Sequence[str], **body: Any) -> str:
-    """A session in which these texts were said, by a person and the offline agent in turns; its id."""
-    session = await server.create_session(agent_type="offline", **body)
-    now = server.services.clock.now()
+async def past(server: RunningServer, texts: Sequence[str], *, when: datetime | None = None, **body: Any) -> str:
+    """A session in which these texts were said, by a person and an agent in turns, at some time; its id."""
+    agent_type = body.setdefault("agent_type", "offline")
+    session = await server.create_session(**body)
+    now = when or server.services.clock.now()
     rows: list[tuple[Any, ...]] = []
     bodies: list[bytes] = []
     for number, text in enumerate(texts, 1):
         message_id, mine = new_id(), number % 2 == 1
-        role, agent, ending = ("user", None, None) if mine else ("assistant", "offline", "stop")
+        role, agent, ending = ("user", None, None) if mine else ("assistant", agent_type, "stop")
         at = now + timedelta(milliseconds=number)
         rows.append((message_id, session, number, role, text, agent, ending, at))
         payload = {"message_id": message_id, "role": role, "content": text, "timestamp": format_timestamp(at)}
         if not mine:
-            payload |= {"agent_type": "offline", "agent_name": "Offline", "finish_reason": "stop"}
+            payload |= {"agent_type": agent_type, "agent_name": agent_type.capitalize(), "finish_reason": ending}
         bodies.append(msgspec.json.encode(payload))
     columns = [list(column) for column in zip(*rows, strict=True)]
     async with server.services.db.pool.acquire() as connection, connection.transaction():

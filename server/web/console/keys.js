@@ -1,6 +1,7 @@
 /** The keyboard: what each key does, said once, for the page and for its help. */
 
 import { stop } from "./composer.js";
+import { desk } from "./desk.js";
 import { $, make } from "./dom.js";
 import { followAgain } from "./follow.js";
 import { forEver } from "./keep.js";
@@ -27,7 +28,7 @@ const SHORTCUTS = [
   { keys: ["i"], single: "i", about: "write a message", run: () => $("composer").focus() },
   { keys: ["Enter"], about: "send it" },
   { keys: ["Shift", "Enter"], about: "break the line" },
-  { keys: ["Esc"], about: "close what is open, empty the search, or stop the answer" },
+  { keys: ["Esc"], about: "close what is open, empty the search, stop the answer, or leave the message box" },
   { keys: ["l"], single: "l", about: "jump to the latest message", run: followAgain },
   { keys: ["a"], single: "a", about: "agents", run: () => toggleInspector("agents") },
   { keys: ["e"], single: "e", about: "event log", run: () => toggleInspector("log") },
@@ -52,7 +53,8 @@ function escape(event) {
   if (searching && clearSearch()) $("search").focus();
   else if (!closeSheet()) {
     if (searching) $("composer").focus();
-    else stop();
+    else if (desk.conversation.turn) stop();
+    else $("scroll").focus({ preventScroll: true }); // out of the message box, to where single keys work
   }
   event.preventDefault();
 }

@@ -30,7 +30,7 @@ function sheet() {
 /** Makes the page agree with what is open. */
 function arrange() {
   const top = sheet();
-  for (const room of [sidebar(), $("chat"), inspector()]) room.inert = top !== null && room !== top;
+  for (const room of [$("skip"), sidebar(), $("chat"), inspector()]) room.inert = top !== null && room !== top;
   $("backdrop").hidden = top === null;
   top?.setAttribute("role", "dialog");
   for (const room of [sidebar(), inspector()]) if (room !== top) room.removeAttribute("role");
@@ -86,6 +86,7 @@ function closeInspector() {
 
 /** Brings the sessions into view where they are a sheet. @param {string} [target] what gets the focus then */
 export function showSessions(target = "search") {
+  if (!narrow.matches) return;
   sidebar().classList.add("shown");
   enter(sidebar(), target);
 }

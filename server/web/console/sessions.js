@@ -5,6 +5,7 @@ import { desk } from "./desk.js";
 import { $, icon, make } from "./dom.js";
 import { matches } from "./match.js";
 import { complain } from "./notice.js";
+import { closeSessions } from "./panels.js";
 import { ago, period, wholeTime } from "./times.js";
 
 const PAGE = 20;
@@ -154,6 +155,11 @@ export function clearSearch() {
   return true;
 }
 
+/** Asks again because something happened; what somebody has just searched for stays as it was found. */
+function refresh() {
+  if (!query && !$("search").value.trim()) listSessions();
+}
+
 /** Marks the session on the desk. */
 function markCurrent() {
   for (const link of links()) {
@@ -179,13 +185,15 @@ export function startSessions() {
     $("about").hidePopover();
     confirmDeletion(desk.id ?? "", desk.title || "New session");
   });
+  // Also for the session that is open already, which changes no address.
+  $("session-list").addEventListener("click", (/** @type {any} */ { target }) => { if (target.closest("a")) closeSessions(); });
   desk.on("open", markCurrent);
   desk.on("state", ({ state }) => { if (state === "open") listSessions(); });
   desk.on("event", ({ event_type: type }) => {
     if (!["task_started", "task_completed", "session_updated"].includes(type) || desk.session?.state !== "open") return;
-    listSessions();
+    refresh();
     others?.postMessage("changed");
   });
-  others?.addEventListener("message", () => listSessions());
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) listSessions(); });
+  others?.addEventListener("message", refresh);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 }
