@@ -7,6 +7,7 @@ called like our modules and like others'.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.metadata
 import re
@@ -27,6 +28,7 @@ import aiohttp
 import asyncpg
 import pytest
 
+import parley
 from protocol.client import connect
 from protocol.events import MessageCreated, TaskCompleted
 from server.version import VERSION
@@ -34,12 +36,22 @@ from tests.cli.support import Process, environment
 from tests.support.database import Cluster
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("protocol", "storage", "server")
+PACKAGES = ("parley-stubs", "protocol", "storage", "server")
 #: Modules of ours, of packages that we use, and of the standard library; and two that Python looks for by itself.
 HOSTILE = (
-    *(*PACKAGES, "parley", "aiohttp", "asyncpg", "msgspec", "structlog", "rich"),
+    *(*PACKAGES[1:], "parley", "aiohttp", "asyncpg", "msgspec", "structlog", "rich"),
     *("asyncio", "json", "logging", "signal", "ssl", "typing", "sitecustomize", "usercustomize"),
 )
+
+
+_TYPED = """\
+from parley import connect
+
+async def ask() -> None:
+    async with connect("http://127.0.0.1:8080") as session:
+        reveal_type((await session.ask("hello")).text)
+        reveal_type(session)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +142,18 @@ def test_it_says_what_it_needs(wheel: Path) -> None:
     assert commands == ["[console_scripts]", "parley", "=", "server.cli:main"]
 
 
+def test_the_public_face_has_its_types() -> None:
+    """The stub says what parley.py says: the same names from the same modules."""
+
+    def imported(file: str) -> set[tuple[str | None, str]]:
+        nodes = ast.walk(ast.parse((ROOT / file).read_text()))
+        return {(node.module, name.name) for node in nodes if isinstance(node, ast.ImportFrom) for name in node.names}
+
+    stub = imported("parley-stubs/__init__.pyi")
+    assert stub == imported("parley.py") - {("__future__", "annotations"), ("server.version", "VERSION")}
+    assert {name for _, name in stub} | {"__version__"} == set(parley.__all__)
+
+
 # --- that it works
 
 
@@ -192,6 +216,15 @@ async def test_the_environment_is_empty_and_the_folder_is_hostile(scripts: Path,
     assert marks(hostile) == []
     await run(python, "-c", "import storage", cwd=hostile)
     assert "storage" in marks(hostile)
+
+
+def test_a_type_checker_sees_its_types(scripts: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(_TYPED, encoding="utf-8")
+    command = (sys.executable, "-m", "mypy", "--strict", "--python-executable", str(scripts / "python"), str(program))
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    revealed = re.findall(r'Revealed type is "(.*)"', done.stdout)
+    assert (done.returncode, revealed) == (0, ["str", "protocol.client.session.Client"]), done.stdout + done.stderr
 
 
 async def test_it_says_its_version_and_migrates_a_database(scripts: Path, hostile: Path, cluster: Cluster) -> None:
