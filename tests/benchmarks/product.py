@@ -19,7 +19,7 @@ from server.app import build, create_app
 from server.channel.settings import ChannelSettings
 from server.config import Config, DatabaseSettings, LogSettings, ServerSettings
 from server.observe.logs import configure
-from server.run import make_runner
+from server.run import make_runner, settle
 from server.services import Services
 from server.turns.settings import TurnSettings
 from storage.commits import Committed
@@ -108,6 +108,7 @@ async def _main(options: dict[str, Any]) -> None:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
     await site.start()
+    settle()
     product = _Product(services)
 
     async def where() -> dict[str, Any]:
