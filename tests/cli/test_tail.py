@@ -148,7 +148,7 @@ async def test_mistakes_are_told_with_what_to_do(server: RunningServer, unused_t
         (("notes", "--after", "yesterday", *here), 2, "after: 'yesterday' is not possible"),
         (("notes", "--url", "ftp://x"), 2, "--url: 'ftp://x' is no server's address"),
         (("notes", "--url", f"http://127.0.0.1:{unused_tcp_port}"), 1, "is it running? start it with: parley serve"),
-        (("notes", "--url", "http://parley.invalid"), 1, "is this its address (--url, PARLEY_URL)?"),
+        (("notes", "--url", f"http://127.0.0.2:{unused_tcp_port}"), 1, "is this its address (--url, PARLEY_URL)?"),
     ]:
         code, out, errors = await parley("tail", *arguments)
         assert (code, out) == (expected, ""), errors
