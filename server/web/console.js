@@ -26,10 +26,13 @@ const last = forEver("last");
 /** @param {string} name */
 const inHash = (name) => new URLSearchParams(location.hash.slice(1)).get(name);
 
+/** A new session, unless the one on the desk is as good as new. */
 async function startNew() {
   try {
-    const made = await authorised((bearer) => createSession({ token: bearer }));
-    location.hash = `s=${made.session_id}`;
+    if (!desk.unused) {
+      const made = await authorised((bearer) => createSession({ token: bearer }));
+      location.hash = `s=${made.session_id}`;
+    }
     closeSessions();
     $("composer").focus();
   } catch (error) {

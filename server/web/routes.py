@@ -32,7 +32,7 @@ _TYPES: Final = {
 }
 _CHARSETS: Final = ("text/", "application/json", "image/svg")
 
-#: Scripts, styles and connections of our own origin only, nothing inline, no image from elsewhere, and no page may frame
+#: Scripts, styles and connections of our own origin only, nothing inline, no image from elsewhere, no page that frames
 #: ours. Trusted types without any policy: a script that tried to turn text into markup would be stopped by the browser.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

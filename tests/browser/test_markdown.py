@@ -281,7 +281,7 @@ async def test_wide_code_and_tables_scroll_by_themselves(page: Page, site: Site)
         assert await page.locator(place).evaluate("node => node.scrollWidth - node.clientWidth") > 0
 
 
-@pytest.mark.feature("A02")
+@pytest.mark.feature("E03")
 async def test_a_tool_call_is_a_card_with_what_came_of_it(page: Page, site: Site) -> None:
     console = await Console(page).open(site.url)
     await console.say("calculate 6*7")

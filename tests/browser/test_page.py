@@ -158,9 +158,17 @@ async def test_keys_lead_everywhere(page: Page, site: Site) -> None:
     await expect(page.get_by_test_id("inspector")).to_be_hidden()
     await page.keyboard.press("i")
     await expect(console.composer).to_be_focused()
+    # A session in which nothing was said yet is new enough.
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("n")
+    await expect(console.composer).to_be_focused()
+    await expect(page.get_by_test_id("session-id")).to_have_text(first)
+    await console.say("echo hello")
+    await console.complete()
     await page.keyboard.press("Escape")
     await page.keyboard.press("n")
     await expect(page.get_by_test_id("session-id")).not_to_have_text(first)
+    await expect(console.composer).to_be_focused()
 
 
 async def test_single_keys_can_be_switched_off(page: Page, site: Site) -> None:

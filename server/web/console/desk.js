@@ -28,6 +28,12 @@ class Desk extends EventTarget {
     return (session?.title || first).replace(/\s+/g, " ").trim().slice(0, 120);
   }
 
+  /** Whether nothing was ever said in it, nor a title given to it. */
+  get unused() {
+    const { messages, queue } = this.conversation;
+    return this.session?.state === "open" && !this.title && !(messages.length || queue.length || this.sending.size);
+  }
+
   /** Puts a session on the desk, in the place of the one there. @param {string} id */
   open(id) {
     const former = this.session;

@@ -240,17 +240,17 @@ function inlineTrees(tokens) {
       if (beyond > 0) beyond -= 1;
       else stack.pop();
     } else {
-      appendLeaf(children, token);
+      appendLeaf(children, token, stack.some((element) => element.tag === "a"));
     }
   }
   return root.children;
 }
 
-/** @param {Tree[]} children @param {any} token */
-function appendLeaf(children, token) {
+/** @param {Tree[]} children @param {any} token @param {boolean} linked whether all of it is a link already */
+function appendLeaf(children, token, linked) {
   if (token.type === "softbreak" || token.type === "hardbreak") children.push({ tag: "br", children: [] });
   else if (token.type === "code_inline") children.push({ tag: "code", children: [token.content] });
-  else if (token.type === "image") children.push(image(token));
+  else if (token.type === "image") children.push(linked ? nameOf(token) : image(token));
   else if (typeof children.at(-1) === "string") children.push(`${children.pop()}${token.content}`);
   else if (token.content) children.push(token.content);
 }
@@ -260,13 +260,14 @@ function image(token) {
   const source = token.attrGet("src");
   const element = link(source, token.attrGet("title"));
   element.attributes = { ...element.attributes, class: "image" };
-  element.children = [flat(token.children) || element.attributes.href || "image"];
+  element.children = [nameOf(token)];
   return element;
 }
 
-/** @param {any[]} tokens @returns {string} */
-function flat(tokens) {
-  return tokens.map((token) => token.content || (token.type.endsWith("break") ? " " : "")).join("");
+/** What an image shows, in words, or else its address. @param {any} token @returns {string} */
+function nameOf(token) {
+  const words = token.children.map((/** @type {any} */ { content, type }) => content || (type.endsWith("break") ? " " : ""));
+  return words.join("") || token.attrGet("src") || "image";
 }
 
 /** @param {string} href @param {string|null} title @returns {Element} */

@@ -54,6 +54,10 @@ describe("Markdown", () => {
     assert.equal(elements(trees("![](data:image/png;base64,AAAA) ![x](//h/i.png)")).filter((e) => e.tag === "a").length, 0);
   });
 
+  it("puts no link into a link", () => {
+    assert.equal(shown("[![pic](https://i.example/x.png)](https://a.example/)"), '<p><a href="https://a.example/" title="a.example">pic</a></p>');
+  });
+
   it("never loses what is nested too deeply", () => {
     for (const deep of [`${"> ".repeat(300)}needle`, `${"- ".repeat(300)}needle`, `${"1. ".repeat(200)}needle`]) {
       assert.ok(textOf(trees(`before\n\n${deep}\n\nafter`)).includes("needle"));
