@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
+import asyncpg.pool
 
+from protocol._override import override
 from protocol.errors import ErrorCode, ParleyError
-from storage.connections import Connection, Connections
 from storage.gates import Gates
 from storage.queries import sql
 
-__all__ = ["Database", "is_outage"]
+__all__ = ["Database", "Loan", "is_outage"]
 
 #: What the database says when it is away, not when we are wrong: lost connections (08), no resources such as disk or
 #: connection slots (53), operator intervention such as a shutdown (57), system errors (58). And what asyncpg says when
@@ -31,6 +33,11 @@ _RETRY_AFTER: Final = 1.0
 #: How long the server may take to cancel a statement whose caller is gone, in seconds; then its connection is cut.
 _CANCEL_PATIENCE: Final = 1.0
 _CONNECT_TIMEOUT: Final = 10.0
+#: Seconds after which a connection that nobody needed is closed; one is kept.
+_IDLE_LIFETIME: Final = 300.0
+
+_Pool: TypeAlias = "asyncpg.pool.Pool[asyncpg.Record]"
+_Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _SERVER_SETTINGS: Final = {
     "application_name": "parley",
@@ -46,6 +53,14 @@ _SERVER_SETTINGS: Final = {
     # A client that vanished must not hold a session's lock.
     "idle_in_transaction_session_timeout": "10s",
 }
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that goes back to the pool without a round trip: nothing here leaves state behind on it."""
+
+    @override
+    def get_reset_query(self) -> str:
+        return ""
 
 
 def is_outage(error: BaseException) -> bool:
@@ -68,10 +83,10 @@ class Database:
         self.gates = Gates(timeout)
         self._max_size = max_size
         self._timeout = timeout
-        self._pool: Connections | None = None
+        self._pool: _Pool | None = None
 
     @property
-    def pool(self) -> Connections:
+    def pool(self) -> _Pool:
         """The pool itself; UNAVAILABLE when the database is not open."""
         if self._pool is None:
             raise ParleyError(ErrorCode.UNAVAILABLE, "the database is not open", retry_after=_RETRY_AFTER)
@@ -83,19 +98,19 @@ class Database:
             return
         arguments: dict[str, Any] = {"dsn": connect} if isinstance(connect, str) else dict(connect)
 
-        async def connect_once() -> Connection:
-            return await asyncpg.connect(
+        try:
+            self._pool = await asyncpg.create_pool(
+                min_size=1,
+                max_size=self._max_size,
+                connection_class=_Connection,
+                command_timeout=self._timeout,
                 timeout=min(self._timeout, _CONNECT_TIMEOUT),
-                # They are few, and none of them grows old.
+                max_inactive_connection_lifetime=_IDLE_LIFETIME,
+                # The statements are few, and none of them grows old.
                 max_cached_statement_lifetime=0,
                 server_settings=_SERVER_SETTINGS,
                 **arguments,
             )
-
-        pool = Connections(connect_once, self._max_size)
-        try:
-            async with pool.acquire(self._timeout):
-                self._pool = pool
         except Exception as error:
             raise self.translated(error) from error
 
@@ -107,17 +122,19 @@ class Database:
         try:
             async with asyncio.timeout(timeout):
                 await pool.close()
-        except TimeoutError:
+        except Exception as error:
             pool.terminate()
+            if not is_outage(error):
+                raise
 
     async def fetch(self, name: str, *arguments: object) -> list[asyncpg.Record]:
         """Run the named statement; all its rows."""
-        async with _Loan(self, self._timeout) as connection:
+        async with Loan(self, self._timeout) as connection:
             return await connection.fetch(sql(name), *arguments)
 
     async def fetchrow(self, name: str, *arguments: object) -> asyncpg.Record | None:
         """Run the named statement; its first row or None."""
-        async with _Loan(self, self._timeout) as connection:
+        async with Loan(self, self._timeout) as connection:
             return await connection.fetchrow(sql(name), *arguments)
 
     async def execute(self, name: str, *arguments: object) -> None:
@@ -129,12 +146,12 @@ class Database:
 
         Each statement sees what was committed before it began, also while an earlier one waited for a lock.
         """
-        async with _Loan(self, self._timeout) as connection, connection.transaction():
+        async with Loan(self, self._timeout) as connection, connection.transaction():
             return [await connection.fetchrow(sql(name), *arguments) for name, *arguments in statements]
 
     async def ping(self, timeout: float = 2) -> None:
         """One trip to the database; UNAVAILABLE when no connection or then no answer comes within `timeout` seconds."""
-        async with _Loan(self, timeout) as connection:
+        async with Loan(self, timeout) as connection:
             await connection.fetchval("SELECT 1", timeout=timeout)
 
     def translated(self, error: Exception) -> Exception:
@@ -144,8 +161,11 @@ class Database:
         return ParleyError(ErrorCode.UNAVAILABLE, "the database is away; try again", retry_after=_RETRY_AFTER)
 
 
-class _Loan:
-    """A connection for one statement. Not a generator: this is passed by every statement of the server."""
+class Loan:
+    """A connection for one statement, or one transaction. Not a generator: every statement of the server passes here.
+
+    Waiting for one takes at most `timeout` seconds. Outages of the database are raised as UNAVAILABLE.
+    """
 
     __slots__ = ("_connection", "_database", "_pool", "_timeout")
 
@@ -154,36 +174,46 @@ class _Loan:
         self._pool = database.pool
         self._timeout = timeout
 
-    async def __aenter__(self) -> Connection:
-        connection = self._pool.take(self._timeout)
-        if connection is None:
-            try:
-                connection = await self._pool.borrow(self._timeout, self._timeout)
-            except Exception as error:
-                raise self._database.translated(error) from error
-        self._connection = connection
-        return connection
+    async def __aenter__(self) -> _Borrowed:
+        # asyncpg bounds a wait by a task of its own, which costs as much as a statement; where nobody has to wait for a
+        # connection, making one is bounded anyway.
+        bound = None if self._pool.get_idle_size() else self._timeout
+        try:
+            self._connection = await self._pool.acquire(timeout=bound)
+        except Exception as error:
+            raise self._database.translated(error) from error
+        return self._connection
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if exc is None:
-            self._pool.give_back(self._connection)
-            return
         match exc:
-            case asyncpg.InternalClientError() | TimeoutError():
-                # Nothing resets a connection on its way back, so one that is out of step must not go there.
-                self._pool.part_with(self._connection)
+            case None:
+                await self._pool.release(self._connection)
             case asyncio.CancelledError():
-                self._pool.settle(self._connection, _CANCEL_PATIENCE)
-            case Exception():
-                self._pool.give_back(self._connection)
+                # By itself the pool would wait for the cancellation of the statement as long as for a connection.
+                with suppress(TimeoutError):
+                    await self._pool.release(self._connection, timeout=_CANCEL_PATIENCE)
+            case asyncpg.InternalClientError() | TimeoutError():
+                # Nothing resets a connection on its way back, so one that is out of step must not go there. Nor one
+                # whose statement took too long: a database that hangs does not answer its cancellation either, and the
+                # pool would wait as long again for that.
+                await self._cut()
             case _:
-                self._pool.part_with(self._connection)
+                await self._give_up()
         if isinstance(exc, Exception):
             told = self._database.translated(exc)
             if told is not exc:
                 raise told from exc
+
+    async def _cut(self) -> None:
+        self._connection.terminate()
+        await self._pool.release(self._connection)
+
+    async def _give_up(self) -> None:
+        """Take back what a statement failed on; what is wrong with the connection itself is over with it."""
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            await self._pool.release(self._connection)
 
 
 def columns(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:

@@ -25,8 +25,9 @@ __all__ = ["configure"]
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-#: No help to operators below these levels: asyncio is chatty at `info`.
-_QUIET: Final = {"asyncio": logging.WARNING}
+#: No help to operators below these levels: asyncio is chatty at `info`, and asyncpg's pool warns with a traceback of
+#: every connection that it misses while the database is away, which others have said once by then.
+_QUIET: Final = {"asyncio": logging.WARNING, "asyncpg.pool": logging.ERROR}
 
 
 def configure(settings: LogSettings, stream: TextIO | None = None) -> None:

@@ -16,7 +16,7 @@ from server.agents.interface import AgentDefinition
 from server.turns import records
 from storage.commands import CommandHead, Commands, MessagePlan, TurnStart
 from storage.ids import new_epoch, new_id
-from storage.pool import Database
+from storage.pool import Database, Loan
 from tests.benchmarks.children import cpu_seconds
 
 __all__ = ["CALLERS", "Rate", "Statements"]
@@ -84,7 +84,6 @@ class Statements:
 
     async def smallest(self, sessions: Iterable[UUID]) -> Rate:
         """A message and its two events in each of the sessions."""
-        pool = self._database.pool
         ready = []
         for session in sessions:
             plan = _plan()
@@ -93,9 +92,8 @@ class Statements:
             ready.append((session, plan.message_id, _TEXT, _now(), types, bodies))
 
         async def one(arguments: tuple[Any, ...]) -> None:
-            connection = pool.take() or await pool.borrow(_PATIENCE)
-            row = await connection.fetchrow(_SMALLEST, *arguments)
-            pool.give_back(connection)
+            async with Loan(self._database, _PATIENCE) as connection:
+                row = await connection.fetchrow(_SMALLEST, *arguments)
             assert row is not None, "the session is there"
 
         return await _timed(ready, one)

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import asyncpg.pool
 
 from storage.commands import CommandHead, Commands, MessagePlan, Reply, TurnStart
-from storage.connections import Connection
 from storage.ids import new_id
 from storage.log import EventLog, NewEvent
 from storage.messages import Messages
@@ -260,10 +260,13 @@ class Scene:
         assert len(turns) == sum(row["role"] == "user" for row in messages)
 
 
+Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+
 class Rival:
     """Another process at work: a transaction of the product's own statements that commits when the test says so."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Borrowed) -> None:
         self.connection = connection
 
     async def until_waiting(self, count: int = 1) -> None:
@@ -297,12 +300,11 @@ class _OnePool:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    def take(self, limit: float) -> Any:
+    def get_idle_size(self) -> int:
+        return 1
+
+    async def acquire(self, timeout: float | None = None) -> Any:
         return self._connection
 
-    def give_back(self, connection: Any) -> None:
+    async def release(self, connection: Any, timeout: float | None = None) -> None:
         """It stays where it is."""
-
-    @asynccontextmanager
-    async def acquire(self) -> AsyncIterator[Any]:
-        yield self._connection

@@ -265,3 +265,45 @@ async def test_a_pool_that_is_used_up_says_so_in_time(opener: Open, monkeypatch:
 )
 def test_what_counts_as_an_outage(error: Exception, outage: bool) -> None:
     assert is_outage(error) == outage
+
+
+async def test_a_block_that_fails_leaves_no_transaction_open(opener: Open) -> None:
+    scene = await opener(max_size=1)
+
+    async def fail() -> None:
+        async with scene.database.pool.acquire() as connection:
+            await connection.execute("BEGIN")
+            raise ValueError("not now")
+
+    with pytest.raises(ValueError, match="not now"):
+        await fail()
+    async with scene.database.pool.acquire() as connection:
+        assert not connection.is_in_transaction()
+
+
+async def test_a_statement_that_takes_too_long_is_an_outage(opener: Open) -> None:
+    scene, foreign = await opener(max_size=1, timeout=0.3), await opener(max_size=1)
+    session = await scene.session()
+    async with rival_scene(foreign.database) as (elsewhere, _):
+        await elsewhere.say(session, "held")
+        with pytest.raises(ParleyError) as lost:
+            await scene.say(session, "stuck")
+    assert (lost.value.code, lost.value.retry_after) == (ErrorCode.UNAVAILABLE, 1.0)
+    assert (await scene.say(session, "stuck")).status == "queued"
+
+
+async def test_a_statement_that_its_caller_gave_up_is_cancelled(opener: Open) -> None:
+    scene, foreign = await opener(max_size=1), await opener(max_size=1)
+    session = await scene.session()
+    async with scene.database.pool.acquire() as connection:
+        pid = connection.get_server_pid()
+    async with rival_scene(foreign.database) as (elsewhere, rival):
+        await elsewhere.say(session, "held")
+        stuck = asyncio.create_task(scene.say(session, "stuck"))
+        await rival.until_waiting()
+        stuck.cancel()
+        await asyncio.wait({stuck})
+        # Lent again, the very same, when the server has cancelled what ran on it.
+        async with asyncio.timeout(PATIENCE), scene.database.pool.acquire() as connection:
+            assert connection.get_server_pid() == pid
+            assert await connection.fetchval("SELECT 1") == 1

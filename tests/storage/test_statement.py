@@ -214,7 +214,7 @@ async def test_a_busy_session_leaves_the_connections_to_the_others(opener: Open)
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(scene.begun(other) for other in others))
         assert not any(writer.done() for writer in writers)
-        assert pool.size - pool.idle == 1
+        assert pool.get_size() - pool.get_idle_size() == 1
     replies = await asyncio.gather(*writers)
     assert [reply.seq for reply in replies] == list(range(3, 51))
     assert len(gates) == 0
@@ -230,8 +230,8 @@ async def test_without_the_gate_a_busy_session_would_take_them_all(opener: Open)
         await elsewhere.say(hot, "held")
         writers = [asyncio.create_task(scene.say(hot, f"hot-{number}")) for number in range(8)]
         await rival.until_waiting(4)
-        assert scene.database.pool.size == 4
-        assert scene.database.pool.idle == 0
+        assert scene.database.pool.get_size() == 4
+        assert scene.database.pool.get_idle_size() == 0
     await asyncio.gather(*writers)
     await scene.audit()
 
@@ -272,7 +272,7 @@ async def test_regression_08_a_failed_statement_leaves_no_event_and_no_ghost(any
     assert await scene.value("DELETE FROM sessions WHERE session_id = $1 RETURNING seq", other.session_id) == 0
     assert await content() == all_before
     # The one connection is back in the pool, and the command can be sent again: nothing of it was remembered.
-    assert scene.database.pool.idle == 1
+    assert scene.database.pool.get_idle_size() == 1
     reply = await scene.say(session, "second", "second", n=1)
     assert (reply.seq, reply.commit is not None) == (before.seq + 1, True)
     await scene.audit()
@@ -292,10 +292,10 @@ async def test_regression_34_no_connection_is_held_between_statements(opener: Op
     async with scene.database.gates.hold(hot):
         writers = [asyncio.create_task(write()) for _ in range(8)]
         await asyncio.sleep(0)
-        assert pool.idle == pool.size > 0
+        assert pool.get_idle_size() == pool.get_size() > 0
         await asyncio.gather(*(scene.end(claim) for claim in claims))
     await asyncio.gather(*writers)
-    assert pool.idle == pool.size
+    assert pool.get_idle_size() == pool.get_size()
     await scene.audit()
 
 
