@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ import parley
 from protocol.client import connect
 from protocol.durable import MessageCreated, TaskCompleted
 from server.cli import _parser
+from server.cli.sessions import with_subcommand
 from server.config import ENVIRONMENT
+from tests.cli.support import parley as command_line
 from tests.cli.support import start
 from tests.examples.test_examples import run
 from tests.support.server import RunningServer
@@ -62,7 +65,7 @@ def test_every_command_can_be_given() -> None:
                     assert flags.startswith("ARGS=")
                     _parser().parse_args(["serve", *shlex.split(flags.removeprefix("ARGS="))])
             case "parley":
-                _parser().parse_args(arguments)
+                _parser().parse_args(with_subcommand(arguments))
             case name:
                 assert name in {"curl", "kill"}
 
@@ -95,11 +98,40 @@ async def test_curl_does_what_is_promised(server: RunningServer) -> None:
 @pytest.mark.feature("E02")
 async def test_the_client_runs(server: RunningServer, tmp_path: Path) -> None:
     script = tmp_path / "client.py"
-    script.write_text(code_with("import connect").replace(ADDRESS, server.url), encoding="utf-8")
+    script.write_text(code_with("import connect\n").replace(ADDRESS, server.url), encoding="utf-8")
     code, out, errors = await run(sys.executable, script)
     assert (code, errors) == (0, "")
     assert out.splitlines()[0].startswith("connected ")
     assert out.splitlines()[-1].startswith("task_completed ")
+
+
+@pytest.mark.feature("E02")
+async def test_the_client_without_a_loop_runs(server: RunningServer, tmp_path: Path) -> None:
+    script = tmp_path / "client.py"
+    script.write_text(code_with("import connect_sync").replace(ADDRESS, server.url), encoding="utf-8")
+    code, out, errors = await run(sys.executable, script)
+    assert (code, errors) == (0, "")
+    assert out.strip() == " ".join(str(number) for number in range(1, 21))
+
+
+@pytest.mark.feature("E01")
+async def test_the_command_line_does_what_is_promised(server: RunningServer, tmp_path: Path) -> None:
+    shown = {}
+    for program, *arguments in commands():
+        # Those that name a session of the reader's, and those that go on for ever, are shown by the tests of each.
+        if Path(program).name == "parley" and "SESSION" not in arguments:
+            code, out, errors = await command_line(
+                *arguments,
+                PARLEY_URL=server.url,
+                PARLEY_PORT="0",
+                PARLEY_DATA_DIR=str(tmp_path / "data"),
+            )
+            assert code == 0, (arguments, out, errors)
+            shown[arguments[0]] = out
+    assert shown["chat"].strip() == "1 2 3 4 5"
+    assert "count to 5" in shown["sessions"]
+    assert "0 errors" in shown["check"]
+    assert tomllib.loads(shown["config"])["server"] == {}
 
 
 @pytest.mark.feature("A06")
@@ -184,7 +216,9 @@ def test_python_in_documents_imports_what_there_is(page: Path) -> None:
 
 def test_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^):]+)\)", README)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    pictures = re.findall(r"(?:src|srcset)=\"([^\"]+)\"", README)
+    assert pictures
+    assert [link for link in [*links, *pictures] if not (ROOT / link).exists()] == []
     # A page that is not linked here explains what belongs to a page above it: where queries or others' files lie.
     below = {"storage/sql/README.md", "server/web/vendor/README.md"}
     assert {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md", *links} <= below
