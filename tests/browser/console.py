@@ -108,6 +108,11 @@ class Console:
         )
         return found
 
+    async def copied(self, text: str) -> None:
+        """Wait until the clipboard holds this; the page needs leave to read it."""
+        same = "async text => (await navigator.clipboard.readText()) === text"
+        await self.page.wait_for_function(same, arg=text)
+
     async def watch_lengths(self) -> None:
         """From now on note every length that the text of an answer has on the page."""
         await self.page.evaluate(

@@ -132,8 +132,8 @@ function show(id) {
   stay();
   if (undressed.has(entry.node)) dress(entry.node);
   entry.node.scrollIntoView({ block: "center" });
+  for (const former of $("messages").querySelectorAll(".revealed")) former.classList.remove("revealed");
   entry.node.classList.add("revealed");
-  setTimeout(() => entry.node.classList.remove("revealed"), 2500);
 }
 
 /** For those who listen instead of looking: whole messages, never a word at a time. @param {any} event */
