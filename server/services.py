@@ -12,6 +12,7 @@ from server.agents.model.endpoint import Endpoint
 from server.agents.registry import Registry
 from server.auth.access import Access
 from server.channel.commands import Commands
+from server.channel.decoding import Decoding
 from server.channel.hub import Hub
 from server.channel.limits import Limits
 from server.clock import Clock
@@ -54,8 +55,9 @@ class Services:
     #: Where the model is asked, if one is configured.
     endpoint: Endpoint | None = None
     phase: Phase = Phase.STARTING
-    #: Bounds for commands, by whatever transport they come.
+    #: What bounds commands, and what reads them, by whatever transport they come.
     limits: Limits = field(default_factory=Limits)
+    decoding: Decoding = field(default_factory=Decoding)
 
 
 SERVICES: Final = web.AppKey("services", Services)

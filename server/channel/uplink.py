@@ -17,7 +17,6 @@ from typing import Any, Final
 from aiohttp import web
 from msgspec import Struct
 
-from protocol.codec import decode_command, decode_commands
 from protocol.commands import Cancel, Command, QueueUpdate, SwitchAgent, UserMessage
 from protocol.envelope import Encoding
 from protocol.errors import ErrorCode, ParleyError
@@ -71,10 +70,10 @@ async def commands(request: web.Request) -> web.StreamResponse:
     session = await services.access.session_to_command(request)
     data = await _body(request, settings)
     if not _is_array(data, encoding):
-        command = decode_command(data, encoding, settings.max_command_bytes, settings.max_nesting)
+        command = await services.decoding.command(data, encoding, settings)
         session = await _as_known_now(request, session, [command])
         return json_response(await carry_out(services, session, command, origin))
-    items = decode_commands(data, encoding, settings.max_command_bytes, settings.max_nesting, settings.max_commands)
+    items = await services.decoding.commands(data, encoding, settings)
     if not items:
         raise ParleyError(ErrorCode.INVALID, "the array has no command", path="$")
     session = await _as_known_now(request, session, items)

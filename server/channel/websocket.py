@@ -15,7 +15,6 @@ import msgspec
 from aiohttp import WSMessage, WSMsgType, hdrs, web
 
 from protocol._override import override
-from protocol.codec import decode_command
 from protocol.commands import Command
 from protocol.envelope import Encoding
 from protocol.errors import ErrorCode, ParleyError
@@ -169,24 +168,23 @@ class _WebSocket(Connection, web.WebSocketResponse):
         return going
 
     async def _command(self, message: WSMessage) -> None:
-        try:
-            command = self._decode(message)
-        except ParleyError as error:
-            self._hub.counters.malformed += 1
-            self._hub.reply(self.subscriber, CommandError.of(error))
-            if self._is_burst():
-                self._hub.end(self.subscriber, ErrorCode.PROTOCOL_ERROR, "too many malformed commands")
-        else:
-            with self._not_reading():
-                reply = await self._reply(command)
-            if reply is not None:
-                self._hub.reply(self.subscriber, reply)
+        with self._not_reading():
+            try:
+                command = await self._decode(message)
+            except ParleyError as error:
+                self._hub.counters.malformed += 1
+                self._hub.reply(self.subscriber, CommandError.of(error))
+                if self._is_burst():
+                    self._hub.end(self.subscriber, ErrorCode.PROTOCOL_ERROR, "too many malformed commands")
+                return
+            reply = await self._reply(command)
+        if reply is not None:
+            self._hub.reply(self.subscriber, reply)
 
-    def _decode(self, message: WSMessage) -> Command:
-        settings = self._hub.settings
+    async def _decode(self, message: WSMessage) -> Command:
         if message.type is WSMsgType.BINARY and self._encoding == "json":
             raise ParleyError(ErrorCode.MALFORMED, "this connection speaks parley.v1.json, in text messages")
-        return decode_command(message.data, self._encoding, settings.max_command_bytes, settings.max_nesting)
+        return await self._services.decoding.command(message.data, self._encoding, self._hub.settings)
 
     async def _reply(self, command: Command) -> Payload | None:
         """What the client is to be told; None if it was, together with the events of its command."""
