@@ -18,6 +18,16 @@ DATABASE = "parley"
 _ELSEWHERE = "postgres"
 # Seconds for one connection to a server on the same machine.
 _TIMEOUT = 10.0
+# What is heard of a server that is not there yet, or not any more: it may be killed while we talk to it, and asyncpg
+# has errors of its own for a connection that breaks between two statements.
+_ABSENT = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
 def dsn(sockets: Path, database: str) -> str:
@@ -34,7 +44,7 @@ async def provision(sockets: Path) -> bool:
     """Prove that the server answers, and make role and database if they are missing.
 
     Returns:
-        False when the server does not take connections yet.
+        False when the server does not take connections yet, or is gone again.
 
     Raises:
         EmbeddedError: it takes connections, but not ours.
@@ -48,8 +58,8 @@ async def provision(sockets: Path) -> bool:
             if not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", DATABASE):
                 await connection.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
         finally:
-            await connection.close()
-    except (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
+            await connection.close(timeout=_TIMEOUT)
+    except _ABSENT:
         return False
     except asyncpg.PostgresError as error:
         raise EmbeddedError(f"The database server behind {sockets} refuses us: {error}") from error

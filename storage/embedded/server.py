@@ -209,6 +209,10 @@ class EmbeddedPostgres:
             except EmbeddedError as error:
                 failure = error
                 _logger.warning("embedded_postgres_restart_failed", data_dir=str(self.data_dir), reason=str(error))
+            except Exception as error:
+                # Nobody else watches the server: what nobody foresaw must not end the watch, and not unheard.
+                failure = EmbeddedError(f"PostgreSQL in {self.data_dir} cannot be restarted: {error!r}")
+                _logger.exception("embedded_postgres_restart_failed", data_dir=str(self.data_dir), reason=repr(error))
         self._give_up(failure)
         return None
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from storage.embedded import EmbeddedError, EmbeddedPostgres, instance
+from storage.embedded import EmbeddedError, EmbeddedPostgres, access, instance
+from storage.embedded import server as supervisor
+from storage.embedded.child import Child
 from tests.storage.embedded.processes import (
     BUSY,
     LOST,
@@ -114,6 +116,55 @@ async def test_a_server_that_is_killed_comes_back_by_itself(data_dir: Path) -> N
         await connection.close()
         assert server.dsn() == address
         assert -1 in await kept(server)
+
+
+async def test_a_server_that_is_killed_while_it_is_made_ready_comes_back_too(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = embedded(data_dir)
+    connect = access._connect
+    killed: list[int] = []
+
+    async def connect_and_kill(sockets: Path, database: str, role: str) -> "asyncpg.Connection[asyncpg.Record]":
+        connection = await connect(sockets, database, role)
+        if not killed:
+            killed.append(int(server._places.pidfile.read_text().split()[0]))
+            lost = asyncio.Event()
+            connection.add_termination_listener(lambda _: lost.set())
+            os.kill(killed[0], signal.SIGKILL)
+            await lost.wait()
+        return connection
+
+    async with running(server) as postmaster:
+        monkeypatch.setattr(access, "_connect", connect_and_kill)
+        os.kill(postmaster, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            await server.reached("restarting")
+            await server.reached("running")
+        assert killed
+        connection = await asyncpg.connect(server.dsn())
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+
+
+async def test_what_nobody_foresaw_at_a_restart_is_tried_again(
+    own_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = EmbeddedPostgres(own_data_dir, settings={"fsync": "off"}, restart_pauses=(0.0, 0.01))
+    launch, mistakes = instance.launch, [LookupError("not foreseen")]
+
+    async def launch_badly(plan: instance.Plan) -> Child:
+        if mistakes:
+            raise mistakes.pop()
+        return await launch(plan)
+
+    async with running(server) as postmaster:
+        monkeypatch.setattr(supervisor, "launch", launch_badly)
+        os.kill(postmaster, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            await server.reached("restarting")
+            await server.reached("running")
+    assert not mistakes
 
 
 async def test_a_backend_that_is_killed_is_the_servers_own_business(data_dir: Path) -> None:
