@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def status_of(emulator: Emulator) -> str:
     return next((line for line in reversed(emulator.screen) if line.strip()), "")
 
 
-def shows(text: str) -> object:
+def shows(text: str) -> Callable[[Emulator], object]:
     return lambda emulator: text in status_of(emulator)
 
 
@@ -91,7 +91,7 @@ async def test_an_answer_is_seen_while_it_is_written_and_one_can_type_meanwhile(
         await chat.until("\n> how are you?\n")
         script.say("I am **well**, thank")
         await chat.until("● scripted\nI am well, thank\n")
-        assert "answering" in status_of(chat.emulator)
+        await chat.until(shows("answering"), "answering in the status")
         chat.type("and y")
         script.say(" you.\n\nAnd then")
         await chat.until("thank you.\n\nAnd then\n\n> and y\n")
@@ -403,7 +403,7 @@ async def test_what_waits_is_shown_and_can_be_taken_back(scripted: RunningServer
         await chat.until("> second (waits)")
         chat.say("third")
         await chat.until("> third (waits)")
-        assert "2 waiting" in status_of(chat.emulator)
+        await chat.until(shows("2 waiting"), "2 waiting in the status")
         chat.say("/queue")
         await chat.until("1. second\n2. third")
         chat.say("/queue drop 1")
