@@ -144,13 +144,18 @@ class QueueUpdate(_Command, frozen=True, kw_only=True, tag="queue_update"):
 
 
 class ToolDescription(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A tool that this client can run; `parameters` is a JSON Schema of its arguments object."""
+    """A tool that this client can run; `parameters` is a JSON Schema of its arguments object.
+
+    `read_only`: changes nothing, and may run beside others that change nothing; `idempotent`: a second run changes
+    nothing more; `independent`: may run beside any other call of its step.
+    """
 
     name: Annotated[str, Meta(pattern=TOOL_NAME_PATTERN)]
     description: Annotated[str, Meta(max_length=16_384)] = ""
     parameters: dict[str, Any]
     read_only: bool = False
     idempotent: bool = False
+    independent: bool = False
 
 
 class RegisterTools(_Command, frozen=True, kw_only=True, tag="register_tools"):

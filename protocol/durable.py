@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
+
+from msgspec import Meta
 
 from protocol.commands import Decision
 from protocol.parts import (
@@ -22,7 +24,10 @@ from protocol.parts import (
 
 
 class MessageCreated(Payload, frozen=True, kw_only=True):
-    """A message is complete: a person's, an agent's or a tool's. Closes the message that deltas opened, if any."""
+    """A message is complete: a person's, an agent's or a tool's. Closes the message that deltas opened, if any.
+
+    With `parent_call_id` it was said in the turn of another agent, which that call asked: not between user and agent.
+    """
 
     message_id: UUID
     role: Role
@@ -40,20 +45,22 @@ class MessageCreated(Payload, frozen=True, kw_only=True):
     command_id: str | None = None
     client_id: str | None = None
     attempt: Count | None = None
+    parent_call_id: str | None = None
 
 
 class TaskStarted(Payload, frozen=True, kw_only=True):
-    """A turn began to work on a message."""
+    """A turn began to work on a message; with `parent_call_id` for another turn, whose call it answers."""
 
     turn_id: UUID
     message_id: UUID
     agent_type: str
     agent_id: UUID
     agent_name: str
+    parent_call_id: str | None = None
 
 
 class TaskCancelling(Payload, frozen=True, kw_only=True):
-    """Somebody pressed stop; the turn ends at the next occasion."""
+    """Somebody pressed stop, or interrupted; the turn ends at the next occasion."""
 
     turn_id: UUID
     command_id: str
@@ -69,6 +76,7 @@ class TaskCompleted(Payload, frozen=True, kw_only=True):
     steps: Count
     duration_ms: Milliseconds
     error: ErrorInfo | None = None
+    parent_call_id: str | None = None
 
 
 class TurnError(Payload, frozen=True, kw_only=True):
@@ -91,12 +99,15 @@ class DirectAgentCall(Payload, frozen=True, kw_only=True):
 
 
 class AgentSwitched(Payload, frozen=True, kw_only=True):
-    """Another agent acts from now on."""
+    """Another agent acts from now on: a person said so (`client`), or the agent handed its turn over (`agent`)."""
 
     from_agent: str
     to_agent: str
     reason: str | None = None
     command_id: str | None = None
+    cause: Literal["client", "agent"] = "client"
+    turn_id: UUID | None = None
+    confidence: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
 
 
 class ToolCall(Payload, frozen=True, kw_only=True):
@@ -111,11 +122,17 @@ class ToolCall(Payload, frozen=True, kw_only=True):
 
 
 class ToolDispatched(Payload, frozen=True, kw_only=True):
-    """Who runs a call, and until when (null: without a deadline); no `client_id` means the server."""
+    """Who runs a call, and until when (null: without a deadline); no `client_id` means the server.
+
+    `name` and `arguments` are what is to be run: after an edit, what a person made of it. Whoever is named runs it once,
+    and answers from what he did when he is named for the same call again.
+    """
 
     call_id: str
     turn_id: UUID
     deadline: Timestamp | None
+    name: str
+    arguments: Any
     client_id: str | None = None
 
 
@@ -148,6 +165,7 @@ class ApprovalRequired(Payload, frozen=True, kw_only=True):
     arguments_hash: str
     allowed_decisions: list[Decision]
     expires_at: Timestamp | None
+    agent_type: str | None = None
     parameters: dict[str, Any] | None = None
     rule: str | None = None
     reason: str | None = None
@@ -170,13 +188,18 @@ class ApprovalResolved(Payload, frozen=True, kw_only=True):
 
 
 class QueueChanged(Payload, frozen=True, kw_only=True):
-    """The queue of waiting messages changed; `order` is all of it after a reordering."""
+    """The queue of waiting messages changed; `order` is all of it after a reordering.
+
+    `on_busy` is said of a message that does not go to the end: one that interrupts comes first, one that steers goes to
+    the running turn at its next step.
+    """
 
     change: Literal["added", "removed", "reordered", "started"]
     message_id: UUID | None = None
     content: str | None = None
     agent_type: str | None = None
     order: list[UUID] | None = None
+    on_busy: Literal["interrupt", "steer"] | None = None
     command_id: str | None = None
     client_id: str | None = None
 

@@ -37,6 +37,8 @@ class ErrorCode(Enum):
     BUSY = ("busy", 409, None, "A turn is running and the command asked not to wait")
     NO_ACTIVE_TURN = ("no_active_turn", 409, None, "No turn is running")
     ALREADY_RESOLVED = ("already_resolved", 409, None, "Someone else was first")
+    LIMIT_REACHED = ("limit_reached", 429, None, "You have as many of these as you may")
+    NOT_A_DECISION = ("not_a_decision", 422, None, "This call does not allow that decision")
     QUEUE_FULL = ("queue_full", 429, None, "Too many messages are waiting")
     # HTTP's word for it, RFC 4918, section 11.4: no failure of its own, and it may be sent again as it is.
     NOT_TRIED = ("not_tried", 424, None, "An earlier command of the same request was refused")

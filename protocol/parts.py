@@ -24,7 +24,8 @@ FinishReason: TypeAlias = Literal["stop", "tool_calls", "length", "cancelled", "
 TurnOutcome: TypeAlias = Literal["completed", "cancelled", "failed", "interrupted"]
 Executor: TypeAlias = Literal["server", "client"]
 Part: TypeAlias = Literal["content", "reasoning", "arguments"]
-AgentActivity: TypeAlias = Literal["idle", "thinking", "streaming", "tools"]
+SessionRole: TypeAlias = Literal["owner", "controller", "observer"]
+AgentActivity: TypeAlias = Literal["idle", "thinking", "streaming", "tools", "waiting"]
 
 
 class Payload(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,11 +41,12 @@ class ErrorInfo(Payload, frozen=True, kw_only=True):
 
 
 class Usage(Payload, frozen=True, kw_only=True, omit_defaults=False):
-    """Tokens spent."""
+    """Tokens spent, and what they cost in the currency of the configured prices; a null cost: no price is known."""
 
     prompt_tokens: Count = 0
     completion_tokens: Count = 0
     total_tokens: Count = 0
+    cost: Annotated[float, Meta(ge=0)] | None = None
 
 
 class ToolCallRequest(Payload, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ class ClientInfo(Payload, frozen=True, kw_only=True):
     client_id: str
     transport: str
     tools: list[str] = field(default_factory=list)
+    role: SessionRole = "owner"
 
 
 class Limits(Payload, frozen=True, kw_only=True):
@@ -99,4 +102,5 @@ class QueuedMessage(Payload, frozen=True, kw_only=True):
     message_id: UUID
     content: str
     agent_type: str | None = None
+    on_busy: Literal["interrupt", "steer"] | None = None
     client_id: str | None = None
