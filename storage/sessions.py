@@ -26,7 +26,11 @@ _ID_PREFIX: Final = 8
 
 
 class Session(Struct, frozen=True, kw_only=True):
-    """A session as it was when it was read; `seq` is the number of its last event, `queued` how many messages wait."""
+    """A session as it was when it was read; `seq` is the number of its last event, `queued` how many messages wait.
+
+    `thread_agent` is the agent whose thread it is, `forked_from` the session that its first messages were copied from,
+    as they were at that one's event `forked_at`.
+    """
 
     session_id: UUID
     owner: str
@@ -42,6 +46,10 @@ class Session(Struct, frozen=True, kw_only=True):
     created_at: datetime
     last_activity: datetime
     is_active: bool
+    project_id: UUID | None = None
+    thread_agent: str | None = None
+    forked_from: UUID | None = None
+    forked_at: int | None = None
 
 
 class Match(Struct, frozen=True, kw_only=True):
@@ -88,6 +96,10 @@ def _session(row: asyncpg.Record) -> Session:
         created_at=row["created_at"],
         last_activity=row["last_activity"],
         is_active=row["deleted_at"] is None,
+        project_id=row["project_id"],
+        thread_agent=row["thread_agent"],
+        forked_from=row["forked_from"],
+        forked_at=row["forked_at"],
     )
 
 
@@ -98,9 +110,21 @@ class Sessions:
         self._database = database
 
     async def create(
-        self, owner: str, *, agent: str, now: datetime, alias: str | None = None, title: str | None = None
+        self,
+        owner: str,
+        *,
+        agent: str,
+        now: datetime,
+        alias: str | None = None,
+        title: str | None = None,
+        project_id: UUID | None = None,
+        thread_agent: str | None = None,
+        most: int | None = None,
     ) -> Session:
-        """A new session. Raises ParleyError: INVALID for a bad alias, CONFLICT when the owner has used it before."""
+        """A new session; `most` is how many the owner may have that are not deleted.
+
+        Raises ParleyError: INVALID for a bad alias, CONFLICT when the owner has used it before, LIMIT_REACHED.
+        """
         if alias is not None:
             parse_alias(alias)
             own_id = _as_uuid(alias)
@@ -108,13 +132,15 @@ class Sessions:
                 raise ParleyError(ErrorCode.CONFLICT, f"{alias!r} is the id of another session of yours")
         try:
             row = await self._database.fetchrow(
-                "create_session", new_id(), owner, new_epoch(), agent, title, now, alias
+                "create_session",
+                *(new_id(), owner, new_epoch(), agent, title, now, alias, project_id, thread_agent, most),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != "session_aliases_are_unique":
                 raise
             raise ParleyError(ErrorCode.CONFLICT, f"you have a session {alias!r} already") from error
-        assert row is not None, "an INSERT with RETURNING returns its row"
+        if row is None:
+            raise ParleyError(ErrorCode.LIMIT_REACHED, f"you have as many sessions as you may ({most}); delete some")
         return _session(row)
 
     async def resolve(self, owner: str, reference: str) -> Session:
@@ -132,19 +158,28 @@ class Sessions:
             raise ParleyError(ErrorCode.SESSION_GONE, f"the session {reference!r} was deleted")
         return _session(row)
 
-    async def list(self, owner: str, *, limit: int, offset: int, active_only: bool = True) -> tuple[list[Session], int]:
-        """A page of the owner's sessions, the latest activity first, and how many there are in all."""
-        rows = await self._database.fetch("list_sessions", owner, limit, offset, active_only)
+    async def list(
+        self, owner: str, *, limit: int, offset: int, active_only: bool = True, project_id: UUID | None = None
+    ) -> tuple[list[Session], int]:
+        """A page of the owner's sessions, or of a project's, the latest activity first, and how many there are in all."""
+        rows = await self._database.fetch("list_sessions", owner, limit, offset, active_only, project_id)
         if rows:
             return [_session(row) for row in rows], rows[0]["total"]
-        counted = await self._database.fetchrow("count_sessions", owner, active_only)
+        counted = await self._database.fetchrow("count_sessions", owner, active_only, project_id)
         assert counted is not None, "a count is one row"
         return [], counted[0]
 
     async def search(
-        self, owner: str, text: str, *, limit: int, offset: int, active_only: bool = True
+        self,
+        owner: str,
+        text: str,
+        *,
+        limit: int,
+        offset: int,
+        active_only: bool = True,
+        project_id: UUID | None = None,
     ) -> FoundSessions:
-        """A page of the owner's sessions in which a text is found, the latest activity first.
+        """A page of the owner's sessions, or of a project's, in which a text is found, the latest activity first.
 
         It is looked for literally, in upper or lower case (as the database's locale has it), in titles, aliases,
         messages, and, when it is long enough, at the start of ids. Titles, aliases and ids are looked at in all
@@ -155,7 +190,7 @@ class Sessions:
         rows = await self._database.fetch(
             "search_sessions",
             *(owner, limit, offset, active_only, f"%{pattern}%", id_pattern, text),
-            *(_SEARCHED_MESSAGES, _SEARCHED_BYTES),
+            *(_SEARCHED_MESSAGES, _SEARCHED_BYTES, project_id),
         )
         # One row at least, as the totals are those of an empty page too.
         page = [FoundSession(_session(row), _match(row)) for row in rows if row["session_id"] is not None]

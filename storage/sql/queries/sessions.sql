@@ -1,10 +1,14 @@
 -- Sessions and their aliases.
 
 -- name: create_session
--- A session and, when given, its alias. $1 id, $2 owner, $3 epoch, $4 agent, $5 title, $6 now, $7 alias.
+-- A session and, when given, its alias; no row when the owner has as many as he may. They are counted as they were when this began:
+-- some that are made at the same time may be too many. $1 id, $2 owner, $3 epoch, $4 agent, $5 title, $6 now, $7 alias, $8 project,
+-- $9 agent whose thread it is, $10 most.
 WITH s AS (
-       INSERT INTO sessions (session_id, owner, epoch, current_agent, title, created_at, last_activity)
-       VALUES ($1, $2, $3, $4, $5, $6, $6)
+       INSERT INTO sessions (session_id, owner, epoch, current_agent, title, created_at, last_activity, project_id, thread_agent)
+       SELECT $1::uuid, $2, $3, $4, $5, $6::timestamptz, $6, $8::uuid, $9
+        WHERE $10::bigint IS NULL
+           OR (SELECT count(*) FROM (SELECT FROM sessions WHERE owner = $2 AND deleted_at IS NULL LIMIT $10) AS mine) < $10
        RETURNING *
      ),
      a AS (
@@ -27,32 +31,34 @@ SELECT s.*, a.alias
  WHERE a.owner = $1 AND a.alias = $2
 
 -- name: list_sessions
--- An owner's sessions, the latest activity first, with how many there are in all. $1 owner, $2 limit, $3 offset, $4 only those not deleted.
--- The alias and the count stand outside of the page, so that they are not asked for each session of the owner.
+-- An owner's sessions, the latest activity first, with how many there are in all. $1 owner, $2 limit, $3 offset, $4 only those not deleted,
+-- $5 only those of this project. The alias and the count stand outside of the page, so that they are not asked for each session of the owner.
 SELECT page.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = page.session_id) AS alias,
-       (SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL)) AS total
+       (SELECT count(*) FROM sessions
+         WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL) AND ($5::uuid IS NULL OR project_id = $5)) AS total
   FROM (SELECT * FROM sessions
-         WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL)
+         WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL) AND ($5::uuid IS NULL OR project_id = $5)
          ORDER BY last_activity DESC, session_id DESC
          LIMIT $2 OFFSET $3) AS page
  ORDER BY page.last_activity DESC, page.session_id DESC
 
 -- name: count_sessions
--- How many sessions an owner has: asked when the page is empty. $1 owner, $2 only those not deleted.
-SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $2 OR deleted_at IS NULL)
+-- How many sessions an owner has: asked when the page is empty. $1 owner, $2 only those not deleted,
+-- $3 only those of this project.
+SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $2 OR deleted_at IS NULL) AND ($3::uuid IS NULL OR project_id = $3)
 
 -- name: search_sessions
 -- A page of an owner's sessions in which a text is found, the latest activity first: in the title, the aliases, the start of the id, or
 -- in messages. Those are read newest session first, newest message first, up to a count and a size; `complete` says whether that was
 -- all. Each session comes with the alias that was found, else any, and with where the text was found: in its newest such message, cut out
 -- around it. $1 owner, $2 limit, $3 offset, $4 only those not deleted, $5 LIKE pattern of the text, $6 LIKE pattern of an id, $7 the text,
--- $8 most messages, $9 most bytes.
+-- $8 most messages, $9 most bytes, $10 only those of this project.
 WITH mine AS MATERIALIZED (
        SELECT session_id, last_activity,
               sum(message_count) OVER (ORDER BY last_activity DESC, session_id DESC) - message_count AS earlier,
               CASE WHEN title ILIKE $5 THEN 'title' WHEN session_id::text LIKE $6 THEN 'id' END AS field
          FROM sessions
-        WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL)
+        WHERE owner = $1 AND (NOT $4 OR deleted_at IS NULL) AND ($10::uuid IS NULL OR project_id = $10)
      ),
      named AS MATERIALIZED (
        SELECT session_id, min(alias) AS alias FROM session_aliases WHERE owner = $1 AND alias ILIKE $5 GROUP BY session_id
