@@ -179,15 +179,29 @@ CREATE TABLE session_members (
 );
 CREATE INDEX session_members_by_user ON session_members (user_id, session_id);
 
--- One-time tickets for what cannot send a header. Only the ticket's hash is kept.
+-- One-time tickets for what cannot send a header. Only the ticket's hash is kept. What is opened with it ends at `until`.
 CREATE TABLE tickets (
     digest     bytea PRIMARY KEY,
     user_id    text NOT NULL,
+    scope      text NOT NULL,
     session_id uuid,
     origin     text,
+    expires_at timestamptz NOT NULL,
+    until      timestamptz
+);
+CREATE INDEX tickets_by_user ON tickets (user_id, expires_at);
+CREATE INDEX tickets_by_age ON tickets (expires_at);
+
+-- What browsers' login cookies stand for. Only the cookie's hash is kept, and which token it was made of.
+CREATE TABLE logins (
+    digest     bytea PRIMARY KEY,
+    user_id    text NOT NULL,
+    scope      text NOT NULL,
+    credential bytea,
     expires_at timestamptz NOT NULL
 );
-CREATE INDEX tickets_by_age ON tickets (expires_at);
+CREATE INDEX logins_by_user ON logins (user_id, expires_at);
+CREATE INDEX logins_by_age ON logins (expires_at);
 
 -- Projects: a user's sessions and agents put together under a name.
 CREATE TABLE projects (
