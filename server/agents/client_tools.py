@@ -7,14 +7,17 @@ same name with a schema of its own replaces the specification here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
 from server.agents.interface import AgentDefinition, ToolSpec
 from server.agents.tools import parameters_schema
 
-__all__ = ["CLIENT_TOOLS", "WRITTEN_FILES", "refusal"]
+__all__ = ["CLIENT_TOOLS", "WRITTEN_FILES", "file_refusal", "refusal"]
+
+#: Characters of a path in a message.
+_SHOWN: Final = 200
 
 Path = Annotated[str, Meta(min_length=1, max_length=4096, description="Path in the workspace; forward slashes.")]
 Encoding = Annotated[str, Meta(min_length=1, max_length=40, description="Name of the text encoding.")]
@@ -148,11 +151,20 @@ def refusal(definition: AgentDefinition, tool_name: str, arguments: Mapping[str,
     """
     if not definition.allows_tool(tool_name):
         return f"the {definition.type} agent may not use {tool_name}; it has: {', '.join(definition.allowed_tools)}"
+    return file_refusal(definition, tool_name, arguments)
+
+
+def file_refusal(definition: AgentDefinition, tool_name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Why the agent may not change the files that this call would change; ``None`` when it may."""
     if definition.file_patterns is None:
         return None
     for parameter in WRITTEN_FILES.get(tool_name, ()):
         path = arguments.get(parameter)
         if not isinstance(path, str) or not definition.allows_file(path):
             patterns = ", ".join(definition.file_patterns)
-            return f"the {definition.type} agent may change only files that match {patterns}; {parameter} is {path!r}"
+            said = repr(path[:_SHOWN]) if isinstance(path, str) else "no text"
+            return (
+                f"the {definition.type} agent may change only files of the workspace that match {patterns}; "
+                f"{parameter} is {said}"
+            )
     return None

@@ -134,7 +134,10 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
 
     ``parameters`` is a JSON Schema of type ``object``. ``executor`` says where the tool runs: in this server, or at
     the client that registered it. ``read_only``: runs without a change to anything; ``idempotent``: may be run again
-    after a crash. Both default to the careful answer.
+    after a crash; ``independent``: may run beside any other call of its step. All default to the careful answer.
+
+    ``extra`` marks a tool from outside: of a client under a name of its own, or of another server. Agents get it
+    whose ``extra_tools`` says so. ``agents``, where given, are the only ones that may call it, and need not name it.
     """
 
     name: str
@@ -143,15 +146,20 @@ class ToolSpec(Struct, frozen=True, kw_only=True):
     executor: Executor = "client"
     read_only: bool = False
     idempotent: bool = False
+    independent: bool = False
+    extra: bool = False
+    agents: tuple[str, ...] | None = None
 
 
 class AgentDefinition(Struct, frozen=True, kw_only=True):
     """An agent as data.
 
     ``allowed_tools`` are exact tool names, or ``("*",)`` for all. ``file_patterns`` limits the files that the agent
-    may write; ``None`` is no limit. ``handoffs`` are the agent types that it may hand a turn to. ``rerun`` says
-    whether a step may be run again by another process after its own died; where not, the message is closed as
-    ``interrupted``. ``model`` is the model that runs it, if that is another than the configured one.
+    may write; ``None`` is no limit. ``extra_tools``: it may also call what clients bring under names of their own, and
+    what other servers offer. ``handoffs`` are the agent types that it may hand a turn to, ``delegates`` those that it
+    may ask and go on itself. ``rerun`` says whether a step may be run again by another process after its own died;
+    where not, the message is closed as ``interrupted``. ``model`` is the model that runs it, if that is another than
+    the configured one.
 
     Raises ``ValueError`` for a type that is no plain name or that could be mistaken for an ``agent_id``.
     """
@@ -162,7 +170,9 @@ class AgentDefinition(Struct, frozen=True, kw_only=True):
     prompt: str = ""
     allowed_tools: tuple[str, ...] = ()
     file_patterns: tuple[str, ...] | None = None
+    extra_tools: bool = False
     handoffs: tuple[str, ...] = ()
+    delegates: tuple[str, ...] = ()
     rerun: bool = True
     model: str | None = None
 
@@ -184,16 +194,25 @@ class AgentDefinition(Struct, frozen=True, kw_only=True):
         """Whether the agent may call the tool of exactly this name."""
         return name in self.allowed_tools or ALL_TOOLS in self.allowed_tools
 
+    def may_call(self, tool: ToolSpec) -> bool:
+        """Whether the agent may call this tool, named in its definition or not."""
+        if tool.agents is not None:
+            return self.type in tool.agents
+        return self.allows_tool(tool.name) or (tool.extra and self.extra_tools)
+
     def allows_file(self, path: str) -> bool:
         """Whether the agent may write ``path``.
 
-        A pattern without a slash is matched against the file's own name, one with a slash against the whole path as
-        given; a path with ``..`` segments matches nothing. Matching is case-sensitive on every platform.
+        A pattern without a slash is matched against the file's own name, one with a slash against the whole path.
+        Matching is case-sensitive on every platform. No pattern matches a path that leads out of the workspace or that
+        systems read in different ways: an absolute one, one with ``..``, a colon, or characters that do not print.
         """
         if self.file_patterns is None:
             return True
+        if ":" in path or path.startswith("~") or not path.isprintable():
+            return False
         parts = path.replace("\\", "/").split("/")
-        if ".." in parts or not parts[-1]:
+        if ".." in parts or not parts[0] or parts[-1] in {"", "."}:
             return False
         whole = "/".join(part for part in parts if part != ".")
         return any(fnmatchcase(whole if "/" in pattern else parts[-1], pattern) for pattern in self.file_patterns)

@@ -19,10 +19,13 @@ from server.agents.offline import OFFLINE, OfflineAgent
 from server.agents.shipped import shipped_definitions
 from server.agents.tools import ServerTool
 
-__all__ = ["HANDOFF_TOOL", "AgentFactory", "Registry"]
+__all__ = ["ASK_AGENT_TOOL", "HANDOFF_TOOL", "AgentFactory", "Registry"]
 
 HANDOFF_TOOL = "handoff"
 """The tool by which an agent hands its turn to another; the engine answers it, with one result like any other."""
+
+ASK_AGENT_TOOL = "ask_agent"
+"""The tool by which an agent asks another one and goes on with what it answers, in a turn of that one's own."""
 
 AgentFactory = Callable[[AgentDefinition], Agent]
 """Makes the agent that runs a definition on a model."""

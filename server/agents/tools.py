@@ -18,12 +18,12 @@ import functools
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, get_type_hints, overload
+from typing import Any, overload
 
 import msgspec
 import structlog
-from msgspec import Struct
 
+from protocol.tools import ToolError, arguments_of, parameters_schema
 from server.agents.interface import ToolContext, ToolSpec
 from server.agents.threads import TooManyThreadsError, in_thread
 
@@ -46,14 +46,6 @@ MAX_RESULT_BYTES = 256 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _log = structlog.get_logger(__name__)
-
-
-class ToolError(Exception):
-    """The call failed in a way that the model should read; ``message`` is the text that it reads."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 class ServerTool:
@@ -81,7 +73,7 @@ class ServerTool:
             raise ValueError(f"tool {chosen!r} needs a docstring: it is what the model reads")
         self.timeout = timeout
         self._function = function
-        self._arguments, self._context_parameter = _arguments_of(chosen, function)
+        self._arguments, self._context_parameter = arguments_of(chosen, function, ToolContext)
         self.spec = ToolSpec(
             name=chosen,
             description=description,
@@ -186,38 +178,3 @@ def tool(
         return ServerTool(decorated, name=name, timeout=timeout, read_only=read_only, idempotent=idempotent)
 
     return decorate if function is None else decorate(function)
-
-
-def parameters_schema(arguments: type[Struct]) -> dict[str, Any]:
-    """The JSON Schema of a struct of arguments, with the object itself on top, as model endpoints expect it.
-
-    msgspec hides the object behind a ``$ref``; only types that the arguments refer to stay in ``$defs``.
-    """
-    schema = msgspec.json.schema(arguments)
-    definitions: dict[str, Any] = schema["$defs"]
-    top: dict[str, Any] = definitions.pop(schema["$ref"].rpartition("/")[2])
-    top.pop("title", None)
-    # The struct's docstring describes the tool, and stands in its description already.
-    top.pop("description", None)
-    return {**top, "$defs": definitions} if definitions else top
-
-
-def _arguments_of(tool_name: str, function: Callable[..., Any]) -> tuple[type[Struct], str | None]:
-    """The function's parameters as a struct, and the name of the parameter that wants the ``ToolContext``."""
-    hints = get_type_hints(function, include_extras=True)
-    context_parameter: str | None = None
-    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise TypeError(f"tool {tool_name!r}: parameter {parameter} cannot be given by name")
-        if parameter.name not in hints:
-            raise TypeError(f"tool {tool_name!r}: parameter {parameter.name!r} needs a type annotation")
-        hint = hints[parameter.name]
-        if hint is ToolContext:
-            context_parameter = parameter.name
-        elif parameter.default is parameter.empty:
-            fields.append((parameter.name, hint))
-        else:
-            fields.append((parameter.name, hint, parameter.default))
-    arguments = msgspec.defstruct(tool_name, fields, kw_only=True, forbid_unknown_fields=True)
-    return arguments, context_parameter
