@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from aiohttp import web
 from msgspec import Struct
 
 from server.agents.interface import AgentDefinition
+from server.rest.openapi import Routes
 from server.rest.responses import json_response
 from server.services import SERVICES
 
 __all__ = ["AgentList", "AgentView", "add_routes"]
+
+ROUTES: Final = Routes("Agents", "Who answers.")
 
 
 class AgentView(Struct, frozen=True, kw_only=True):
@@ -46,15 +50,17 @@ class AgentList(Struct, frozen=True, kw_only=True):
     total: int
 
 
-def add_routes(app: web.Application) -> None:
-    """Add `GET /agents`."""
-    app.router.add_get("/agents", _list)
-
-
+@ROUTES.get("/agents", answer=AgentList)
 async def _list(request: web.Request) -> web.Response:
+    """List the agents that there are."""
     registry = request.app[SERVICES].registry
     agents = [
         AgentView.of(definition, is_default=definition.type == registry.default.type)
         for definition in registry.definitions
     ]
     return json_response(AgentList(agents=agents, total=len(agents)))
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the routes of agents."""
+    ROUTES.add_to(app)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from msgspec import Struct
 
 from protocol.errors import ParleyError
-from server.auth import add_public_get
+from server.channel.stats import HubStats
+from server.rest.openapi import JSON, Answer, Routes
 from server.rest.responses import json_response
 from server.services import SERVICES, Phase
 from server.version import VERSION
 
 __all__ = ["Health", "Readiness", "add_routes"]
+
+ROUTES: Final = Routes("Service", "The server itself.")
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -33,18 +36,22 @@ class Readiness(Struct, frozen=True, kw_only=True):
     version: str = VERSION
 
 
-def add_routes(app: web.Application) -> None:
-    """Add `/health` and `/ready`, which need no token, and `/events/streams`."""
-    add_public_get(app, "/health", _health)
-    add_public_get(app, "/ready", _ready)
-    app.router.add_get("/events/streams", _streams)
-
-
+@ROUTES.get("/health", answer=Health, public=True)
 async def _health(_request: web.Request) -> web.Response:
+    """Say that the process answers."""
     return json_response(Health())
 
 
+@ROUTES.get(
+    "/ready",
+    answers=(
+        Answer(about="Requests should be sent here", content={JSON: Readiness}),
+        Answer(status=503, about="They should not, for now", content={JSON: Readiness}, headers=(hdrs.RETRY_AFTER,)),
+    ),
+    public=True,
+)
 async def _ready(request: web.Request) -> web.Response:
+    """Say whether requests should be sent here."""
     services = request.app[SERVICES]
     try:
         await services.db.ping()
@@ -62,9 +69,18 @@ async def _ready(request: web.Request) -> web.Response:
     answer = Readiness(status=status, database=database)
     if status == "ready":
         return json_response(answer)
-    return json_response(answer, status=503, headers={"Retry-After": "1"})
+    return json_response(answer, status=503, headers={hdrs.RETRY_AFTER: "1"})
 
 
+@ROUTES.get("/events/streams", answer=HubStats)
 async def _streams(request: web.Request) -> web.Response:
-    """Counts of this process, some since its start and some of this moment."""
+    """Count the streams of this process.
+
+    Some counts are since its start, some of this moment.
+    """
     return json_response(request.app[SERVICES].hub.stats())
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the routes of the server itself."""
+    ROUTES.add_to(app)

@@ -12,6 +12,7 @@ from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import ID_PATTERN, format_timestamp
 from server.auth import principal_of
 from server.rest.inputs import body_of, query_of
+from server.rest.openapi import Routes
 from server.rest.responses import json_response
 from server.rest.views import (
     FoundSessionList,
@@ -28,6 +29,8 @@ from storage.messages import MAX_BYTES
 from storage.sessions import Session
 
 __all__ = ["CreateSession", "add_routes"]
+
+ROUTES: Final = Routes("Sessions", "Conversations, and what was said in them.")
 
 #: The most messages that come with a session; the history has all, page by page.
 INCLUDED_MESSAGES: Final = 200
@@ -63,16 +66,15 @@ class HistoryQuery(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-def add_routes(app: web.Application) -> None:
-    """Add the routes under `/sessions`."""
-    app.router.add_post("/sessions", _create)
-    app.router.add_get("/sessions", _list)
-    app.router.add_get("/sessions/{session}/history", _history)
-    app.router.add_get("/sessions/{session}", _read)
-    app.router.add_delete("/sessions/{session}", _delete)
-
-
+@ROUTES.post(
+    "/sessions",
+    body=CreateSession,
+    answer=SessionView,
+    status=201,
+    errors=(ErrorCode.CONFLICT, ErrorCode.UNKNOWN_AGENT),
+)
 async def _create(request: web.Request) -> web.Response:
+    """Make a session."""
     services = request.app[SERVICES]
     body = await body_of(request, CreateSession)
     agent = services.registry.default if body.agent_type is None else services.registry.get(body.agent_type).definition
@@ -94,7 +96,9 @@ async def _create(request: web.Request) -> web.Response:
     )
 
 
+@ROUTES.get("/sessions", query=ListQuery, answer=SessionList | FoundSessionList)
 async def _list(request: web.Request) -> web.Response:
+    """List your sessions, the latest activity first; with `q` those in which a text is found."""
     query = query_of(request, ListQuery)
     store, owner = request.app[SERVICES].sessions, principal_of(request).user_id
     page, active_only = {"limit": query.limit, "offset": query.offset}, query.active_only
@@ -109,7 +113,9 @@ async def _list(request: web.Request) -> web.Response:
     return json_response(FoundSessionList(sessions=views, total=found.total, complete=found.complete, **page))
 
 
+@ROUTES.get("/sessions/{session}", query=ReadQuery, answer=SessionDetails)
 async def _read(request: web.Request) -> web.Response:
+    """Read a session, with its newest messages if you like."""
     services = request.app[SERVICES]
     query = query_of(request, ReadQuery)
     session = await services.access.session(request)
@@ -117,7 +123,9 @@ async def _read(request: web.Request) -> web.Response:
     return json_response(SessionDetails.detailed(session, messages))
 
 
+@ROUTES.get("/sessions/{session}/history", query=HistoryQuery, answer=HistoryView)
 async def _history(request: web.Request) -> web.Response:
+    """Read what was said, page by page."""
     services = request.app[SERVICES]
     query = query_of(request, HistoryQuery)
     # The session is read before its messages, so that its cursor never lies beyond what the page may show.
@@ -143,7 +151,9 @@ async def _history(request: web.Request) -> web.Response:
     )
 
 
+@ROUTES.delete("/sessions/{session}")
 async def _delete(request: web.Request) -> web.Response:
+    """Delete a session; its streams end."""
     services = request.app[SERVICES]
     session = await services.access.session(request)
     await services.sessions.delete(session, services.clock.now())
@@ -166,3 +176,8 @@ def _after(text: str, session: Session) -> int:
             path="?after",
         )
     return cursor.seq
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the routes under `/sessions`."""
+    ROUTES.add_to(app)
