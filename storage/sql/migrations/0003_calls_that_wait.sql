@@ -152,7 +152,8 @@ CREATE TABLE requests (
 CREATE INDEX requests_by_session ON requests (session_id, started_at);
 CREATE INDEX requests_by_owner ON requests (owner, started_at);
 
--- Who is on which session, at which process, with which tools (JSON). True only now, so a crash of the database may empty it.
+-- Who is on which session, at which process, with which tools (JSON, and their names). True only now, so a crash of the database
+-- may empty it. Who left (`left_at`) keeps name and tools for a while, in case it only reconnects, maybe to another process.
 CREATE UNLOGGED TABLE presence (
     session_id uuid NOT NULL,
     client_id  text NOT NULL,
@@ -161,8 +162,10 @@ CREATE UNLOGGED TABLE presence (
     role       text NOT NULL,
     transport  text NOT NULL,
     joined_at  timestamptz NOT NULL,
+    left_at    timestamptz,
     tools_at   timestamptz,
     tools      bytea,
+    names      text[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (session_id, client_id, worker_id)
 );
 CREATE INDEX presence_by_worker ON presence (worker_id);
