@@ -19,6 +19,7 @@ from server.agents.model.settings import ModelSettings
 from server.channel.settings import ChannelSettings
 from server.config.secrets import hidden_url
 from server.config.sources import DEFAULT, Source
+from server.turns.limits import LimitSettings
 from server.turns.settings import TurnSettings
 
 __all__ = [
@@ -150,6 +151,7 @@ class Sections(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     agents: AgentsConfig = AgentsConfig()
     model: ModelSettings = ModelSettings()
     turns: TurnSettings = TurnSettings()
+    limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:
