@@ -10,7 +10,7 @@ from uuid import UUID
 
 from protocol.ids import RANDOM_BITS, uuid7
 
-__all__ = ["IdSource", "new_epoch", "new_id"]
+__all__ = ["IdSource", "as_uuid", "new_epoch", "new_id"]
 
 #: How far the random part moves on at most within one millisecond: unguessable, and never used up.
 _STRIDE_BITS: Final = 32
@@ -68,3 +68,13 @@ if hasattr(os, "register_at_fork"):
 def new_epoch() -> str:
     """A session's epoch: eight characters that no other restored copy of it will have made up."""
     return secrets.token_hex(4)
+
+
+def as_uuid(text: str) -> UUID | None:
+    """The UUID that a text is in its usual spelling, in upper or lower case; None for any other text."""
+    # UUID() also takes braces, `urn:uuid:` and text without hyphens; a path has one spelling only.
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text.lower() else None
