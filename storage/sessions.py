@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict, Unpack
 from uuid import UUID
 
 import asyncpg
@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import parse_alias
-from storage.ids import new_epoch, new_id
+from storage.ids import as_uuid, new_epoch, new_id
 from storage.pool import Database
 
-__all__ = ["FoundSession", "FoundSessions", "Match", "Session", "Sessions"]
+__all__ = ["FoundSession", "FoundSessions", "Match", "Session", "SessionFields", "Sessions"]
 
 #: How much text one search reads, the newest first: it must stay a fraction of a second for an owner of any size.
 _SEARCHED_MESSAGES: Final = 20_000
@@ -65,6 +65,15 @@ class Match(Struct, frozen=True, kw_only=True):
     excerpt: str | None = None
 
 
+class SessionFields(TypedDict, total=False):
+    """What a new session may have: the owner's own name for it, a title, and where it belongs."""
+
+    alias: str | None
+    title: str | None
+    project_id: UUID | None
+    thread_agent: str | None
+
+
 class FoundSession(NamedTuple):
     """A session, and where the text was found in it."""
 
@@ -110,30 +119,23 @@ class Sessions:
         self._database = database
 
     async def create(
-        self,
-        owner: str,
-        *,
-        agent: str,
-        now: datetime,
-        alias: str | None = None,
-        title: str | None = None,
-        project_id: UUID | None = None,
-        thread_agent: str | None = None,
-        most: int | None = None,
+        self, owner: str, *, agent: str, now: datetime, most: int | None = None, **given: Unpack[SessionFields]
     ) -> Session:
         """A new session; `most` is how many the owner may have that are not deleted.
 
         Raises ParleyError: INVALID for a bad alias, CONFLICT when the owner has used it before, LIMIT_REACHED.
         """
+        alias = given.get("alias")
         if alias is not None:
             parse_alias(alias)
-            own_id = _as_uuid(alias)
+            own_id = as_uuid(alias)
             if own_id is not None and await self._database.fetchrow("session_by_id", owner, own_id) is not None:
                 raise ParleyError(ErrorCode.CONFLICT, f"{alias!r} is the id of another session of yours")
         try:
             row = await self._database.fetchrow(
                 "create_session",
-                *(new_id(), owner, new_epoch(), agent, title, now, alias, project_id, thread_agent, most),
+                *(new_id(), owner, new_epoch(), agent, given.get("title"), now, alias),
+                *(given.get("project_id"), given.get("thread_agent"), most),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != "session_aliases_are_unique":
@@ -145,7 +147,7 @@ class Sessions:
 
     async def resolve(self, owner: str, reference: str) -> Session:
         """The owner's session by id or by alias. Raises ParleyError NOT_FOUND, or SESSION_GONE when it was deleted."""
-        session_id = _as_uuid(reference)
+        session_id = as_uuid(reference)
         row = None
         if session_id is not None:
             row = await self._database.fetchrow("session_by_id", owner, session_id)
@@ -161,7 +163,7 @@ class Sessions:
     async def list(
         self, owner: str, *, limit: int, offset: int, active_only: bool = True, project_id: UUID | None = None
     ) -> tuple[list[Session], int]:
-        """A page of the owner's sessions, or of a project's, the latest activity first, and how many there are in all."""
+        """A page of the owner's sessions, or of a project's, the latest activity first, and how many there are."""
         rows = await self._database.fetch("list_sessions", owner, limit, offset, active_only, project_id)
         if rows:
             return [_session(row) for row in rows], rows[0]["total"]
@@ -218,12 +220,3 @@ def _match(row: asyncpg.Record) -> Match:
         return Match(field=row["field"])
     excerpt = "…" * row["cut_before"] + row["excerpt"] + "…" * row["cut_after"]
     return Match(field="message", message_id=row["message_id"], role=row["role"], excerpt=excerpt)
-
-
-def _as_uuid(text: str) -> UUID | None:
-    # UUID() also takes braces, `urn:uuid:` and text without hyphens; a path has one spelling only.
-    try:
-        found = UUID(text)
-    except ValueError:
-        return None
-    return found if str(found) == text.lower() else None
