@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import parse_alias
+from protocol.parts import SessionRole
 from storage.ids import as_uuid, new_epoch, new_id
 from storage.pool import Database
 
@@ -29,7 +30,7 @@ class Session(Struct, frozen=True, kw_only=True):
     """A session as it was when it was read; `seq` is the number of its last event, `queued` how many messages wait.
 
     `thread_agent` is the agent whose thread it is, `forked_from` the session that its first messages were copied from,
-    as they were at that one's event `forked_at`.
+    as they were at that one's event `forked_at`. `role` is what the user is in it for whom it was read.
     """
 
     session_id: UUID
@@ -46,6 +47,7 @@ class Session(Struct, frozen=True, kw_only=True):
     created_at: datetime
     last_activity: datetime
     is_active: bool
+    role: SessionRole = "owner"
     project_id: UUID | None = None
     thread_agent: str | None = None
     forked_from: UUID | None = None
@@ -105,6 +107,7 @@ def _session(row: asyncpg.Record) -> Session:
         created_at=row["created_at"],
         last_activity=row["last_activity"],
         is_active=row["deleted_at"] is None,
+        role=row.get("session_role", "owner"),
         project_id=row["project_id"],
         thread_agent=row["thread_agent"],
         forked_from=row["forked_from"],
@@ -113,7 +116,7 @@ def _session(row: asyncpg.Record) -> Session:
 
 
 class Sessions:
-    """The sessions in one database. An owner sees his own only; another's are as if they did not exist."""
+    """The sessions in one database. For a user there are his own, and those that he is a member of."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -146,7 +149,10 @@ class Sessions:
         return _session(row)
 
     async def resolve(self, owner: str, reference: str) -> Session:
-        """The owner's session by id or by alias. Raises ParleyError NOT_FOUND, or SESSION_GONE when it was deleted."""
+        """A session by its id, or by the alias that its owner gave it; others than its owner know its id only.
+
+        Raises ParleyError NOT_FOUND, or SESSION_GONE when it was deleted.
+        """
         session_id = as_uuid(reference)
         row = None
         if session_id is not None:
@@ -170,6 +176,12 @@ class Sessions:
         counted = await self._database.fetchrow("count_sessions", owner, active_only, project_id)
         assert counted is not None, "a count is one row"
         return [], counted[0]
+
+    async def shared(self, user_id: str, *, limit: int, offset: int) -> tuple[list[Session], int]:
+        """A page of others' sessions that the user is a member of, latest activity first, and how many there are."""
+        rows = await self._database.fetch("shared_sessions", user_id, limit, offset)
+        # One row at least, as the total is that of an empty page too.
+        return [_session(row) for row in rows if row["session_id"] is not None], rows[0]["total"]
 
     async def search(
         self,
