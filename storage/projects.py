@@ -120,6 +120,10 @@ class Projects:
         """Project, type and definition of each agent of the project that the session belongs to."""
         return [tuple(row) for row in await self._database.fetch("session_project_agents", session_id)]
 
+    async def agents_of(self, project_id: UUID) -> list[tuple[UUID, str, bytes]]:
+        """Project, type and definition of each of the project's agents."""
+        return [(project_id, agent.agent_type, agent.definition) for agent in await self.agents(project_id)]
+
     async def create_agent(
         self, project: Project, agent_type: str, definition: bytes, *, now: datetime, most: int
     ) -> ProjectAgent:
