@@ -93,10 +93,11 @@ class ToolCallDelta(Struct, frozen=True, gc=False):
 
 
 class UsageReport(Struct, frozen=True, gc=False):
-    """Tokens used by this step so far; the last report of a step counts."""
+    """Tokens used by this step so far; the last report of a step counts. `model` is the one that used them."""
 
     prompt_tokens: int
     completion_tokens: int
+    model: str | None = None
 
 
 class Finish(Struct, frozen=True, gc=False):
