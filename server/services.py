@@ -8,6 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
+from server.agents.directory import AgentDirectory
 from server.agents.model.endpoint import Endpoint
 from server.agents.registry import Registry
 from server.auth.access import Access
@@ -19,9 +20,11 @@ from server.clock import Clock
 from server.config import Config
 from server.store import Store
 from server.turns.service import TurnService
+from server.turns.spaces import Spaces
 from storage.log import EventLog
 from storage.messages import Messages
 from storage.pool import Database
+from storage.projects import Projects
 from storage.sessions import Sessions
 
 __all__ = ["SERVICES", "Phase", "Services"]
@@ -52,6 +55,9 @@ class Services:
     commands: Commands
     registry: Registry
     access: Access
+    projects: Projects
+    directory: AgentDirectory
+    spaces: Spaces
     #: Where the model is asked, if one is configured.
     endpoint: Endpoint | None = None
     phase: Phase = Phase.STARTING
