@@ -17,9 +17,11 @@ from typing import Final
 from aiohttp import web
 
 from protocol.errors import ErrorCode
+from server.agents.directory import AgentDirectory
 from server.agents.loading import AgentLoadError
 from server.agents.model.agent import ModelAgent
 from server.agents.model.endpoint import Endpoint
+from server.agents.offline import OfflineAgent
 from server.agents.registry import Registry
 from server.auth import Access, Gatekeeper, Tokens, authenticate
 from server.channel.commands import Commands
@@ -34,11 +36,13 @@ from server.services import SERVICES, Services
 from server.store import Store
 from server.turns.engine import Engine
 from server.turns.service import TurnService
+from server.turns.spaces import Spaces
 from server.version import VERSION
 from server.web.routes import add_routes as add_web_routes
 from storage.log import EventLog
 from storage.messages import Messages
 from storage.pool import Database
+from storage.projects import Projects
 from storage.sessions import Sessions
 
 __all__ = ["LIFECYCLE", "build", "create_app"]
@@ -63,6 +67,8 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         raise ConfigError(f"agents: {error}") from error
     db = Database(max_size=config.database.pool_size)
     sessions, log = Sessions(db), EventLog(db)
+    projects, spaces = Projects(db), Spaces(config.limits, clock)
+    directory = AgentDirectory(registry, projects, model or partial(OfflineAgent, config=config.agents.offline))
     hub = Hub(log, sessions, clock, config.channel, version=VERSION)
     turns = TurnService(db, Engine(db, registry, hub, clock, config.turns))
     return Services(
@@ -78,6 +84,9 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         commands=Commands(turns),
         registry=registry,
         access=Access(sessions),
+        projects=projects,
+        directory=directory,
+        spaces=spaces,
         endpoint=endpoint,
     )
 
