@@ -25,6 +25,9 @@ TABLES: Final = [
     "turns",
     "tool_calls",
     "workers",
+    "session_members",
+    "tickets",
+    "logins",
 ]
 
 
@@ -56,7 +59,7 @@ async def lend(
 
     yield lend_
     async with database.pool.acquire() as connection:
-        await connection.execute(f"TRUNCATE {', '.join(TABLES)}")
+        await connection.execute(f"TRUNCATE {', '.join(TABLES)} CASCADE")
     await database.close()
 
 

@@ -19,10 +19,11 @@ WITH s AS (
 SELECT s.*, a.alias FROM s LEFT JOIN a ON true
 
 -- name: session_by_id
--- One session of an owner. $1 owner, $2 id.
-SELECT s.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id) AS alias
-  FROM sessions s
- WHERE s.session_id = $2 AND s.owner = $1
+-- One session of an owner, or of which the user is a member until it is deleted; the alias is its owner's affair. $1 user, $2 id.
+SELECT s.*, CASE WHEN s.owner = $1 THEN 'owner' ELSE m.role END AS session_role,
+       (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id AND s.owner = $1) AS alias
+  FROM sessions s LEFT JOIN session_members m ON m.session_id = s.session_id AND m.user_id = $1
+ WHERE s.session_id = $2 AND (s.owner = $1 OR m.role IS NOT NULL)
 
 -- name: session_by_alias
 -- One session of an owner. $1 owner, $2 alias.
@@ -46,6 +47,21 @@ SELECT page.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = 
 -- How many sessions an owner has: asked when the page is empty. $1 owner, $2 only those not deleted,
 -- $3 only those of this project.
 SELECT count(*) FROM sessions WHERE owner = $1 AND (NOT $2 OR deleted_at IS NULL) AND ($3::uuid IS NULL OR project_id = $3)
+
+-- name: shared_sessions
+-- Sessions of others of which a user is a member, the latest activity first, with how many there are in all. One row at least, as the
+-- total is that of an empty page too. $1 user, $2 limit, $3 offset.
+WITH mine AS MATERIALIZED (
+       SELECT s.session_id, s.last_activity, m.role AS session_role
+         FROM session_members m JOIN sessions s USING (session_id)
+        WHERE m.user_id = $1 AND s.deleted_at IS NULL
+     ),
+     page AS (SELECT * FROM mine ORDER BY last_activity DESC, session_id DESC LIMIT $2 OFFSET $3)
+SELECT s.*, NULL::text AS alias, page.session_role, totals.total
+  FROM (SELECT count(*) AS total FROM mine) AS totals
+  LEFT JOIN page ON true
+  LEFT JOIN sessions s ON s.session_id = page.session_id
+ ORDER BY page.last_activity DESC, page.session_id DESC
 
 -- name: search_sessions
 -- A page of an owner's sessions in which a text is found, the latest activity first: in the title, the aliases, the start of the id, or
@@ -121,7 +137,8 @@ WITH s AS MATERIALIZED (SELECT session_id FROM sessions WHERE session_id = $1 AN
        DELETE FROM turns
         WHERE turns.turn_id IN (SELECT messages.turn_id FROM messages JOIN s USING (session_id) WHERE messages.role = 'user')
      ),
-     d7 AS (DELETE FROM command_numbers USING s WHERE command_numbers.session_id = s.session_id)
+     d7 AS (DELETE FROM command_numbers USING s WHERE command_numbers.session_id = s.session_id),
+     d8 AS (DELETE FROM session_members USING s WHERE session_members.session_id = s.session_id)
 SELECT session_id FROM s
 
 -- name: session_heads
