@@ -96,6 +96,7 @@ class SwitchAgent(_Command, frozen=True, kw_only=True, tag="switch_agent"):
 
     agent_type: AgentRef
     reason: Prose | None = None
+    confidence: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
 
 
 class Remember(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
