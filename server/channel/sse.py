@@ -36,7 +36,11 @@ _wire: Final = cache(Wire)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Begin one event stream; the response that is returned lives until it ends."""
+    """Stream a session's events, as an event stream or as lines of JSON, whichever `Accept` wants more.
+
+    Without `after` (or `Last-Event-ID`, which is the newer of the two where both are given) the stream begins now.
+    """
+    # The response that is returned lives until the stream ends.
     framing = negotiate(request)
     try:
         opening = await open_stream(request, last_event_id=True)

@@ -62,7 +62,10 @@ class CommandResults(Struct, frozen=True, kw_only=True):
 
 
 async def commands(request: web.Request) -> web.StreamResponse:
-    """Handle one command or an array of them."""
+    """Send a command, or an array of them.
+
+    Those of an array are handled in order up to the first that is refused.
+    """
     services = request.app[SERVICES]
     settings = services.hub.settings
     origin = Origin(user_id=principal_of(request).user_id, client_id=client_id_of(request), transport="http")

@@ -41,7 +41,11 @@ _OVERSIZE: Final = 65_536
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Begin one WebSocket; the response that is returned lives until it ends."""
+    """Open a WebSocket: the session's events down, commands up.
+
+    The subprotocol says in which encoding: `parley.v1.json` (text messages) or `parley.v1.msgpack` (binary ones).
+    """
+    # The response that is returned lives until the stream ends.
     encoding = _encoding(request)
     opening = await open_stream(request, last_event_id=False)
     return await _WebSocket(opening, encoding).open(request, opening, _wire(request, encoding))

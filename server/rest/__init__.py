@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from server.rest import agents, health, sessions
+from server.rest.openapi import serve as documents
 
 __all__ = ["add_routes"]
 
@@ -17,3 +18,4 @@ def add_routes(app: web.Application) -> None:
     health.add_routes(app)
     agents.add_routes(app)
     sessions.add_routes(app)
+    documents.add_routes(app)

@@ -69,6 +69,7 @@ class HistoryQuery(Struct, frozen=True):
 @ROUTES.post(
     "/sessions",
     body=CreateSession,
+    body_required=False,
     answer=SessionView,
     status=201,
     errors=(ErrorCode.CONFLICT, ErrorCode.UNKNOWN_AGENT),
@@ -96,7 +97,7 @@ async def _create(request: web.Request) -> web.Response:
     )
 
 
-@ROUTES.get("/sessions", query=ListQuery, answer=SessionList | FoundSessionList)
+@ROUTES.get("/sessions", query=ListQuery, answer=(SessionList, FoundSessionList))
 async def _list(request: web.Request) -> web.Response:
     """List your sessions, the latest activity first; with `q` those in which a text is found."""
     query = query_of(request, ListQuery)

@@ -14,7 +14,7 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from server.auth import add_public_get
+from server.rest.openapi import Answer, Routes
 
 __all__ = ["add_routes"]
 
@@ -43,8 +43,10 @@ _POLICY: Final = (
 
 def add_routes(app: web.Application) -> None:
     """Add a public route a file."""
+    routes = Routes("Console", "The files of the web console.")
     for path, file in _files(files("server") / "web", "/"):
-        _add(app, path, file)
+        _add(routes, path, file)
+    routes.add_to(app)
 
 
 def _files(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
@@ -61,7 +63,7 @@ def _type(name: str) -> str | None:
     return _TYPES.get("." + name.rpartition(".")[2])
 
 
-def _add(app: web.Application, path: str, file: Traversable) -> None:
+def _add(routes: Routes, path: str, file: Traversable) -> None:
     content = file.read_bytes()
     content_type = _type(file.name) or "application/octet-stream"
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
@@ -74,6 +76,7 @@ def _add(app: web.Application, path: str, file: Traversable) -> None:
     }
 
     async def serve(request: web.Request) -> web.Response:
+        """Serve a file of the web console."""
         if any(tag.value in {etag.strip('"'), "*"} for tag in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         return web.Response(
@@ -83,4 +86,6 @@ def _add(app: web.Application, path: str, file: Traversable) -> None:
             charset="utf-8" if content_type.startswith(_CHARSETS) else None,
         )
 
-    add_public_get(app, path, serve)
+    whole = Answer(about=file.name, content={content_type: None}, headers=(hdrs.ETAG,))
+    unchanged = Answer(status=304, about="You have it already", headers=(hdrs.ETAG,))
+    routes.get(path, answers=(whole, unchanged), public=True)(serve)

@@ -37,6 +37,7 @@ HEADERS: Final[dict[str, Any]] = {
 
 #: Response headers.
 RESPONSE_HEADERS: Final[dict[str, Any]] = {
+    "Etag": Annotated[str, Meta(description="What this version of it is called")],
     "Location": Annotated[str, Meta(description="Where it is")],
     "Retry-After": Annotated[int, Meta(ge=1, description="When to come back, in seconds")],
 }

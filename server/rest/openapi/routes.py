@@ -15,6 +15,7 @@ A route cannot be added without its description, nor described without being add
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, TypedDict, TypeVar, Unpack
 
@@ -25,23 +26,31 @@ from msgspec import Struct
 from protocol.errors import ErrorCode
 from server.auth import add_public_get
 
-__all__ = ["JSON", "OPERATIONS", "Answer", "Operation", "Routes"]
+__all__ = ["JSON", "OPERATIONS", "Answer", "Events", "Operation", "Routes"]
 
 JSON: Final = "application/json"
 
-#: A type of which msgspec can make a JSON Schema, such as a struct, a list of them, or a union.
+#: A type of which msgspec can make a JSON Schema, such as a struct, a list of them, a union; or a tuple of such types,
+#: which stands for any of them.
 JsonType: TypeAlias = Any
 
 #: What a status says where nothing else is said of it.
 _ABOUT: Final = {201: "Made", 204: "Done; there is nothing to say"}
 
+_WORDS: Final = re.compile(r"[^A-Za-z0-9]+")
+
 H = TypeVar("H", bound=Handler)
+
+
+class Events(Struct, frozen=True):
+    """In place of a type: a stream of events, as the protocol has them."""
 
 
 class Answer(Struct, frozen=True, kw_only=True):
     """One answer of a route: its status, and what its body holds, by media type.
 
-    The type of a medium other than JSON is that of one item (an event, a line); None where only the bytes are given.
+    The type of a medium other than JSON is that of one item (an event, a line), `Events()` those of the protocol; None
+    where there are only bytes.
     """
 
     status: int = 200
@@ -63,6 +72,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     query: type[Struct] | None
     headers: Sequence[str]
     body: JsonType
+    body_required: bool
     body_media: Sequence[str]
     answers: Sequence[Answer]
     errors: Sequence[ErrorCode]
@@ -78,9 +88,10 @@ class Description(TypedDict, total=False):
 
     `answer` is the type of its JSON body, `status` its status; without `answer` the status stands alone (204). A route
     that answers otherwise, or in several ways, gives `answers` instead. `query` is the struct of its query parameters,
-    `headers` names request headers that it looks at, `body` is the type of its JSON body. `errors` are the codes of its
-    own refusals: those that its path, its body, its query and the door bring about come by themselves. `public`: it
-    needs no token. `streams`: it never ends by itself, so HEAD must not ask for it.
+    `headers` names request headers that it looks at, `body` is the type of its JSON body, which may be left out if it
+    is not `body_required`. `errors` are the codes of its own refusals: those that its path, its body, its query and the
+    door bring about come by themselves. `public`: it needs no token. `streams`: it never ends by itself, so HEAD must
+    not ask for it.
     """
 
     answer: JsonType
@@ -90,6 +101,7 @@ class Description(TypedDict, total=False):
     query: type[Struct]
     headers: Sequence[str]
     body: JsonType
+    body_required: bool
     body_media: Sequence[str]
     errors: Sequence[ErrorCode]
     public: bool
@@ -146,18 +158,18 @@ class Routes:
     def _route(self, method: str, path: str, description: Description) -> Callable[[H], H]:
         def describe(handler: H) -> H:
             summary, text = _said(handler)
-            name = getattr(handler, "__name__", "").strip("_")
             operation = Operation(
                 method=method,
                 path=path,
                 tag=self._tag,
                 tag_about=self._about,
-                name=f"{self._tag.lower().replace(' ', '_')}_{name}",
+                name=f"{method.lower()}_{_WORDS.sub('_', path).strip('_')}",
                 summary=summary,
                 description=text,
                 query=description.get("query"),
                 headers=description.get("headers", ()),
                 body=description.get("body"),
+                body_required=description.get("body_required", True),
                 body_media=description.get("body_media", (JSON,)),
                 answers=_answers(description),
                 errors=description.get("errors", ()),
