@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from server.agents.interface import AgentDefinition, ToolSpec
 from server.agents.tools import parameters_schema
 
-__all__ = ["CLIENT_TOOLS", "WRITTEN_FILES", "file_refusal", "refusal"]
+__all__ = ["CLIENT_TOOLS", "WRITTEN_FILES", "file_refusal"]
 
 #: Characters of a path in a message.
 _SHOWN: Final = 200
@@ -144,18 +144,11 @@ WRITTEN_FILES: Mapping[str, tuple[str, ...]] = {
 """For each tool that changes files, the parameters that name them: what an agent's ``file_patterns`` apply to."""
 
 
-def refusal(definition: AgentDefinition, tool_name: str, arguments: Mapping[str, Any]) -> str | None:
-    """Why ``definition`` forbids this call, as a sentence for the model; ``None`` when it does not.
+def file_refusal(definition: AgentDefinition, tool_name: str, arguments: Mapping[str, Any]) -> str | None:
+    """Why the agent may not change the files that this call would change, for the model; ``None`` when it may.
 
     Ask before the call is stored or anybody is asked to approve it.
     """
-    if not definition.allows_tool(tool_name):
-        return f"the {definition.type} agent may not use {tool_name}; it has: {', '.join(definition.allowed_tools)}"
-    return file_refusal(definition, tool_name, arguments)
-
-
-def file_refusal(definition: AgentDefinition, tool_name: str, arguments: Mapping[str, Any]) -> str | None:
-    """Why the agent may not change the files that this call would change; ``None`` when it may."""
     if definition.file_patterns is None:
         return None
     for parameter in WRITTEN_FILES.get(tool_name, ()):

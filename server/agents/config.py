@@ -31,8 +31,13 @@ class AgentOverride(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tools: tuple[str, ...] | None = None
     #: The only files that it may write, such as `*.md`.
     file_patterns: tuple[str, ...] | None = None
+    #: Whether it may also call what clients offer under names of their own, and tools of MCP servers that name no
+    #: agents.
+    extra_tools: bool | None = None
     #: The types of the agents that it may hand over to.
     handoffs: tuple[str, ...] | None = None
+    #: The types of the agents that it may give a task to, going on itself with what they answer.
+    delegates: tuple[str, ...] | None = None
     #: Another model than that of the `[model]` section.
     model: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 from uuid import UUID
 
 import msgspec
@@ -19,7 +21,7 @@ from server.agents.offline import OFFLINE, OfflineAgent
 from server.agents.shipped import shipped_definitions
 from server.agents.tools import ServerTool
 
-__all__ = ["ASK_AGENT_TOOL", "HANDOFF_TOOL", "AgentFactory", "Registry"]
+__all__ = ["ASK_AGENT_TOOL", "HANDOFF_TOOL", "TAKEN", "AgentFactory", "Registry", "ToolSource"]
 
 HANDOFF_TOOL = "handoff"
 """The tool by which an agent hands its turn to another; the engine answers it, with one result like any other."""
@@ -27,17 +29,34 @@ HANDOFF_TOOL = "handoff"
 ASK_AGENT_TOOL = "ask_agent"
 """The tool by which an agent asks another one and goes on with what it answers, in a turn of that one's own."""
 
+TAKEN = frozenset({*CLIENT_TOOLS, HANDOFF_TOOL, ASK_AGENT_TOOL})
+"""Names that a tool of the server's may not have."""
+
 AgentFactory = Callable[[AgentDefinition], Agent]
 """Makes the agent that runs a definition on a model."""
 
 
+class ToolSource(Protocol):
+    """Where server tools come from that come and go while the server runs."""
+
+    @property
+    def tools(self) -> Mapping[str, Tool]:
+        """Those that there are now, by name; never one of ``TAKEN``."""
+
+
 class Registry:
-    """The agents and server tools of one running server; it does not change after it was built."""
+    """The agents and server tools of one running server.
 
-    def __init__(self, agents: Iterable[Agent], tools: Iterable[Tool], *, default: str) -> None:
-        """Collect agents (in the order in which people will see them) and server tools.
+    It does not change after it was built; its ``sources`` may.
+    """
 
-        Raises ``ValueError`` when two have the same name or when there is no agent ``default``.
+    def __init__(
+        self, agents: Iterable[Agent], tools: Iterable[Tool], *, default: str, sources: Sequence[ToolSource] = ()
+    ) -> None:
+        """Collect agents (in the order in which people will see them), server tools, and sources of more of them.
+
+        A tool of a source gives way to one of the same name that is there for good, or of an earlier source. Raises
+        ``ValueError`` when two have the same name or when there is no agent ``default``.
         """
         self._agents: dict[str, Agent] = {}
         for agent in agents:
@@ -47,15 +66,23 @@ class Registry:
         for tool in tools:
             if self._tools.setdefault(tool.spec.name, tool) is not tool:
                 raise ValueError(f"there are two server tools named {tool.spec.name!r}")
-            if tool.spec.name in CLIENT_TOOLS or tool.spec.name == HANDOFF_TOOL:
+            if tool.spec.name in TAKEN:
                 raise ValueError(f"a server tool may not be named {tool.spec.name!r}: the name is taken")
+        self._sources = tuple(sources)
         self._by_id = {agent.definition.agent_id: agent for agent in self._agents.values()}
         if default not in self._agents:
             raise ValueError(f"the default agent {default!r} does not exist; there are: {', '.join(self._agents)}")
         self.default = self._agents[default].definition
 
     @classmethod
-    def build(cls, config: AgentsConfig, *, base: Path | None = None, model: AgentFactory | None = None) -> Registry:
+    def build(
+        cls,
+        config: AgentsConfig,
+        *,
+        base: Path | None = None,
+        model: AgentFactory | None = None,
+        sources: Sequence[ToolSource] = (),
+    ) -> Registry:
         """The registry that a configuration describes.
 
         ``base`` is the folder that relative paths start at (default: the working directory). ``model`` makes the
@@ -83,7 +110,7 @@ class Registry:
             if config.overrides.get(name, AgentOverride()).enabled
         ]
         default = config.default or ("orchestrator" if model else OFFLINE.type)
-        return cls(agents, (*BUILTIN_TOOLS, *user_tools), default=default)
+        return cls(agents, (*BUILTIN_TOOLS, *user_tools), default=default, sources=sources)
 
     @property
     def definitions(self) -> tuple[AgentDefinition, ...]:
@@ -92,8 +119,10 @@ class Registry:
 
     @property
     def server_tools(self) -> Mapping[str, Tool]:
-        """The tools that the server runs itself, by name."""
-        return MappingProxyType(self._tools)
+        """The tools that the server runs itself, by name; those of sources as they are now."""
+        if not self._sources:
+            return MappingProxyType(self._tools)
+        return MappingProxyType(ChainMap(self._tools, *(dict(source.tools) for source in self._sources)))
 
     def get(self, reference: str | UUID) -> Agent:
         """The agent of this type or ``agent_id``; ``ParleyError`` (``unknown_agent``) lists those that there are."""
@@ -114,37 +143,88 @@ class Registry:
         """The tools that the agent may call, each name once.
 
         ``registered`` are those that the session's clients offer; they replace a standard client tool of the same
-        name, and never a server tool. The hand-off tool is there for an agent that may hand over.
+        name, and never a server tool. A client's tool under a name of its own, and what other servers offer, is for
+        agents that name it or take ``extra_tools``. The tools to hand over and to ask other agents are there for an
+        agent that may.
         """
         offered = dict(CLIENT_TOOLS)
-        offered.update((spec.name, spec) for spec in registered if spec.name != HANDOFF_TOOL)
-        offered.update((name, tool.spec) for name, tool in self._tools.items())
-        allowed = [spec for name, spec in offered.items() if definition.allows_tool(name)]
-        if handoff := self._handoff(definition):
-            allowed.append(handoff)
+        offered.update((spec.name, _as_registered(spec)) for spec in registered)
+        offered.update((name, tool.spec) for name, tool in self.server_tools.items())
+        for name in (HANDOFF_TOOL, ASK_AGENT_TOOL):
+            offered.pop(name, None)
+        allowed = [spec for spec in offered.values() if definition.may_call(spec)]
+        if targets := self._present(definition.handoffs, definition):
+            allowed.append(_handoff(targets))
+        if targets := self._present(definition.delegates, definition):
+            allowed.append(_ask_agent(targets))
         return tuple(allowed)
 
-    def _handoff(self, definition: AgentDefinition) -> ToolSpec | None:
-        targets = [self._agents[name].definition for name in definition.handoffs if name in self._agents]
-        if not targets:
-            return None
-        who = "\n".join(f"- {target.type}: {target.description}" for target in targets)
-        return ToolSpec(
-            name=HANDOFF_TOOL,
-            description=f"Hand this turn to another agent, which goes on with the whole conversation:\n{who}",
-            parameters={
-                "type": "object",
-                "properties": {
-                    "agent_type": {"type": "string", "enum": [target.type for target in targets]},
-                    "reason": {"type": "string", "description": "The goal, and what you found out, in one sentence."},
-                },
-                "required": ["agent_type"],
-                "additionalProperties": False,
+    def _present(self, types: Iterable[str], asking: AgentDefinition) -> list[AgentDefinition]:
+        """Those of the agents that there are; none gets the turn from itself."""
+        return [self._agents[name].definition for name in types if name in self._agents and name != asking.type]
+
+
+def _as_registered(spec: ToolSpec) -> ToolSpec:
+    """A client's tool; what the standard says of a tool of this name holds whatever the client forgot to say."""
+    standard = CLIENT_TOOLS.get(spec.name)
+    return msgspec.structs.replace(
+        spec,
+        parameters=spec.parameters if "type" in spec.parameters else {"type": "object", **spec.parameters},
+        read_only=spec.read_only if standard is None else spec.read_only or standard.read_only,
+        idempotent=spec.idempotent if standard is None else spec.idempotent or standard.idempotent,
+        extra=standard is None,
+        agents=None,
+    )
+
+
+def _handoff(targets: Sequence[AgentDefinition]) -> ToolSpec:
+    return ToolSpec(
+        name=HANDOFF_TOOL,
+        description=f"Hand this turn to another agent, which goes on with the whole conversation:\n{_list(targets)}",
+        parameters=_parameters(
+            targets, {"reason": {"type": "string", "description": "The goal, and what you found out, in one sentence."}}
+        ),
+        executor="server",
+        read_only=True,
+        idempotent=True,
+    )
+
+
+def _ask_agent(targets: Sequence[AgentDefinition]) -> ToolSpec:
+    # Neither read-only nor independent: what the other agent does meanwhile, nobody knows beforehand.
+    return ToolSpec(
+        name=ASK_AGENT_TOOL,
+        description=(
+            "Give another agent a task and get its answer; you go on yourself. It sees nothing of this conversation "
+            f"but the task:\n{_list(targets)}"
+        ),
+        parameters=_parameters(
+            targets,
+            {
+                "task": {
+                    "type": "string",
+                    "minLength": 1,
+                    "description": "What to do and to answer, with all that it needs to know: paths, names, findings.",
+                }
             },
-            executor="server",
-            read_only=True,
-            idempotent=True,
-        )
+            "task",
+        ),
+        executor="server",
+    )
+
+
+def _list(targets: Sequence[AgentDefinition]) -> str:
+    return "\n".join(f"- {target.type}: {target.description}" for target in targets)
+
+
+def _parameters(targets: Sequence[AgentDefinition], more: dict[str, object], *required: str) -> dict[str, object]:
+    agent_type = {"type": "string", "enum": [target.type for target in targets]}
+    return {
+        "type": "object",
+        "properties": {"agent_type": agent_type, **more},
+        "required": ["agent_type", *required],
+        "additionalProperties": False,
+    }
 
 
 def _load(config: AgentsConfig, base: Path) -> tuple[list[Agent], list[Tool]]:
@@ -191,7 +271,9 @@ def _overridden(definition: AgentDefinition, override: AgentOverride) -> AgentDe
         "prompt": override.prompt,
         "allowed_tools": override.tools,
         "file_patterns": override.file_patterns,
+        "extra_tools": override.extra_tools,
         "handoffs": override.handoffs,
+        "delegates": override.delegates,
         "model": override.model,
     }
     return msgspec.structs.replace(

@@ -23,7 +23,9 @@ class _FrontMatter(Struct, kw_only=True, forbid_unknown_fields=True):
     description: str
     tools: tuple[str, ...]
     file_patterns: tuple[str, ...] | None = None
+    extra_tools: bool = False
     handoffs: tuple[str, ...] = ()
+    delegates: tuple[str, ...] = ()
     rerun: bool = True
 
 
@@ -42,7 +44,9 @@ def parse_definition(text: str, source: str) -> AgentDefinition:
             prompt=prompt.strip(),
             allowed_tools=front.tools,
             file_patterns=front.file_patterns,
+            extra_tools=front.extra_tools,
             handoffs=front.handoffs,
+            delegates=front.delegates,
             rerun=front.rerun,
         )
     except ValueError as error:

@@ -59,6 +59,7 @@ class ServerTool:
         timeout: float = DEFAULT_TIMEOUT,
         read_only: bool = False,
         idempotent: bool = False,
+        independent: bool = False,
     ) -> None:
         """Read the function's signature and docstring.
 
@@ -81,6 +82,7 @@ class ServerTool:
             executor="server",
             read_only=read_only,
             idempotent=idempotent or read_only,
+            independent=independent,
         )
 
     async def call(self, arguments_json: str, context: ToolContext) -> Any:
@@ -155,7 +157,12 @@ def tool(function: Callable[..., Any], /) -> ServerTool: ...
 
 @overload
 def tool(
-    *, name: str | None = None, timeout: float = ..., read_only: bool = False, idempotent: bool = False
+    *,
+    name: str | None = None,
+    timeout: float = ...,
+    read_only: bool = False,
+    idempotent: bool = False,
+    independent: bool = False,
 ) -> Callable[[Callable[..., Any]], ServerTool]: ...
 
 
@@ -167,14 +174,23 @@ def tool(
     timeout: float = DEFAULT_TIMEOUT,
     read_only: bool = False,
     idempotent: bool = False,
+    independent: bool = False,
 ) -> ServerTool | Callable[[Callable[..., Any]], ServerTool]:
     """Make a server tool from a function; see ``ServerTool`` for the options and for what is refused.
 
     ``read_only`` tools change nothing and may therefore be run again; ``idempotent`` ones change something, but a
-    second run with the same arguments changes nothing more. Everything else is run at most once.
+    second run with the same arguments changes nothing more. Everything else is run at most once. ``independent`` ones
+    may run beside any other call of their step; without it a call waits for those before it that it may depend on.
     """
 
     def decorate(decorated: Callable[..., Any]) -> ServerTool:
-        return ServerTool(decorated, name=name, timeout=timeout, read_only=read_only, idempotent=idempotent)
+        return ServerTool(
+            decorated,
+            name=name,
+            timeout=timeout,
+            read_only=read_only,
+            idempotent=idempotent,
+            independent=independent,
+        )
 
     return decorate if function is None else decorate(function)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from server.agents.client_tools import CLIENT_TOOLS, ExecuteCommand, SearchInCode, refusal
+from server.agents.client_tools import CLIENT_TOOLS, ExecuteCommand, SearchInCode, file_refusal
 from server.agents.shipped import parse_definition, shipped_definitions
 
 READ = {"read_file", "list_files", "search_in_code"}
@@ -70,14 +70,13 @@ def test_only_reading_tools_say_that_they_only_read() -> None:
 
 
 def test_regression_16_a_forbidden_call_is_refused_before_anybody_is_asked() -> None:
-    architect, ask = AGENTS["architect"], AGENTS["ask"]
-    assert refusal(architect, "write_file", {"path": "docs/plan.md", "content": ""}) is None
-    assert "match *.md; path is 'x.py'" in str(refusal(architect, "write_file", {"path": "x.py"}))
-    assert refusal(architect, "write_file", {}) is not None
-    assert refusal(architect, "write_file", {"path": ["x.md"]}) is not None
-    assert refusal(architect, "read_file", {"path": "x.py"}) is None
-    assert "may not use write_file" in str(refusal(ask, "write_file", {"path": "x.md"}))
-    assert refusal(AGENTS["coder"], "write_file", {"path": "x.py"}) is None
+    architect = AGENTS["architect"]
+    assert file_refusal(architect, "write_file", {"path": "docs/plan.md", "content": ""}) is None
+    assert "match *.md; path is 'x.py'" in str(file_refusal(architect, "write_file", {"path": "x.py"}))
+    assert file_refusal(architect, "write_file", {}) is not None
+    assert file_refusal(architect, "write_file", {"path": ["x.md"]}) is not None
+    assert file_refusal(architect, "read_file", {"path": "x.py"}) is None
+    assert file_refusal(AGENTS["coder"], "write_file", {"path": "x.py"}) is None
 
 
 GOOD = '+++\ntype = "x"\nname = "X"\ndescription = "d"\ntools = []\n+++\nDo it.\n'

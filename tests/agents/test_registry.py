@@ -11,10 +11,10 @@ from protocol.errors import ErrorCode, ParleyError
 from server.agents import loading
 from server.agents.client_tools import CLIENT_TOOLS
 from server.agents.config import AgentOverride, AgentsConfig
-from server.agents.interface import Agent, AgentDefinition, FunctionAgent, ToolSpec
+from server.agents.interface import Agent, AgentDefinition, FunctionAgent, Tool, ToolSpec
 from server.agents.loading import AgentLoadError
 from server.agents.offline import OfflineAgent
-from server.agents.registry import HANDOFF_TOOL, Registry
+from server.agents.registry import ASK_AGENT_TOOL, HANDOFF_TOOL, Registry
 from server.agents.tools import tool
 from tests.agents.support import context, run
 from tests.agents.test_interface import parrot
@@ -178,15 +178,17 @@ def test_tools_of_clients_replace_the_standard_ones_and_never_the_servers() -> N
     registry = Registry.build(ALONE)
     theirs = {
         name: ToolSpec(name=name, description="theirs", parameters={"type": "object"})
-        for name in ("read_file", "clock", HANDOFF_TOOL, "open_tab")
+        for name in ("read_file", "clock", HANDOFF_TOOL, ASK_AGENT_TOOL, "open_tab")
     }
     offered = registry.tools_for(registry.get("offline").definition, theirs.values())
     offline = {spec.name: spec for spec in offered}
     assert len(offline) == len(offered)
-    assert offline["read_file"] is theirs["read_file"]
-    assert offline["open_tab"] is theirs["open_tab"]
+    assert offline["read_file"].description == offline["open_tab"].description == "theirs"
+    assert offline["read_file"].read_only, "it is, whatever the client forgot to say"
+    assert [spec.name for spec in offered if spec.extra] == ["open_tab"]
     assert offline["clock"].executor == "server"
     assert offline[HANDOFF_TOOL].executor == "server"
+    assert ASK_AGENT_TOOL not in offline, "it has nobody to ask"
     ask = [spec.name for spec in registry.tools_for(registry.get("ask").definition, theirs.values())]
     assert ask == ["read_file", "list_files", "search_in_code"]
 
@@ -194,14 +196,15 @@ def test_tools_of_clients_replace_the_standard_ones_and_never_the_servers() -> N
 def test_the_handoff_tool_names_the_agents_that_there_are() -> None:
     overrides = {"debug": AgentOverride(enabled=False)}
     registry = Registry.build(AgentsConfig(entry_points=False, overrides=overrides))
-    spec = registry.tools_for(registry.get("orchestrator").definition)[-1]
-    assert spec.name == HANDOFF_TOOL
+    tools = {spec.name: spec for spec in registry.tools_for(registry.get("orchestrator").definition)}
+    assert tools[ASK_AGENT_TOOL].parameters["properties"]["agent_type"]["enum"] == ["architect", "ask"]
+    spec = tools[HANDOFF_TOOL]
     assert spec.parameters["properties"]["agent_type"]["enum"] == ["coder", "architect", "ask", "universal"]
     assert "- coder: Writes" in spec.description
     assert HANDOFF_TOOL not in [other.name for other in registry.tools_for(registry.get("coder").definition)]
 
 
-@pytest.mark.parametrize("name", ["clock", "read_file", HANDOFF_TOOL])
+@pytest.mark.parametrize("name", ["clock", "read_file", HANDOFF_TOOL, ASK_AGENT_TOOL])
 def test_two_tools_of_one_name_are_refused(name: str) -> None:
     @tool(name=name)
     def mine() -> None:
@@ -220,3 +223,78 @@ def test_the_client_tools_are_offered_without_any_client() -> None:
     registry = Registry.build(ALONE)
     coder = registry.get("coder").definition
     assert [spec.name for spec in registry.tools_for(coder)] == [n for n in CLIENT_TOOLS if n in coder.allowed_tools]
+
+
+@pytest.mark.feature("S29")
+def test_what_clients_bring_under_names_of_their_own_is_for_agents_that_take_it() -> None:
+    registry = Registry.build(ALONE)
+    theirs = [ToolSpec(name="open_tab", description="Open a tab.", parameters={}, executor="client")]
+    takers = [
+        definition.type
+        for definition in registry.definitions
+        if "open_tab" in [spec.name for spec in registry.tools_for(definition, theirs)]
+    ]
+    assert takers == ["coder", "universal", "offline"]
+    coder = registry.tools_for(registry.get("coder").definition, theirs)
+    assert next(spec for spec in coder if spec.extra).parameters == {"type": "object"}, "models insist on it"
+
+
+def test_a_client_does_not_choose_the_agents_of_its_tool() -> None:
+    theirs = [ToolSpec(name="open_tab", description="", parameters={}, agents=("ask",))]
+    registry = Registry.build(ALONE)
+    assert "open_tab" not in [spec.name for spec in registry.tools_for(registry.get("ask").definition, theirs)]
+
+
+class Source:
+    """Tools that come and go."""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, Tool] = {}
+
+
+def test_tools_of_a_source_come_and_go() -> None:
+    @tool(name="files__read")
+    def read() -> None:
+        """Read."""
+
+    @tool(name="clock")
+    def other_clock() -> None:
+        """Not the time."""
+
+    source = Source()
+    registry = Registry.build(ALONE, sources=[source])
+    offline = registry.get("offline").definition
+    before = registry.server_tools
+    assert "files__read" not in before
+    source.tools = {"files__read": read, "clock": other_clock}
+    assert registry.server_tools["files__read"] is read
+    assert registry.server_tools["clock"] is not other_clock
+    assert "files__read" not in before, "what somebody has looked at stays as it was"
+    assert [spec.name for spec in registry.tools_for(offline)].count("clock") == 1
+    assert "files__read" in [spec.name for spec in registry.tools_for(offline)]
+    source.tools = {}
+    assert "files__read" not in [spec.name for spec in registry.tools_for(offline)]
+
+
+def test_a_tool_that_is_for_some_agents_is_for_no_others() -> None:
+    @tool(name="files__read")
+    def read() -> None:
+        """Read."""
+
+    read.spec = msgspec.structs.replace(read.spec, extra=True, agents=("ask",))
+    source = Source()
+    source.tools = {"files__read": read}
+    registry = Registry.build(ALONE, sources=[source])
+    having = [
+        definition.type
+        for definition in registry.definitions
+        if "files__read" in [spec.name for spec in registry.tools_for(definition)]
+    ]
+    assert having == ["ask"]
+
+
+def test_an_agent_asks_neither_itself_nor_one_that_there_is_not() -> None:
+    overrides = {"ask": AgentOverride(delegates=("ask", "nobody"), handoffs=("ask",))}
+    registry = Registry.build(AgentsConfig(entry_points=False, overrides=overrides))
+    names = [spec.name for spec in registry.tools_for(registry.get("ask").definition)]
+    assert not {HANDOFF_TOOL, ASK_AGENT_TOOL} & {*names}
