@@ -43,3 +43,16 @@ SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $8, e.body
 SELECT v.epoch, v.seq, v.refusal, v.active_turn, v.current_agent,
        c.body_hash, c.first_seq, c.status, c.message_id, c.turn_id, coalesce(c.first_seq > v.seq, false) AS fresh
   FROM v LEFT JOIN c ON true
+
+-- name: usage_sums
+-- What the steps of `r` took: all of them, then in groups, the latest first. $4 by, $5 most rows.
+SELECT grouping(key) = 1 AS all, key, count(*) AS requests, count(DISTINCT turn_id) AS turns,
+       coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens, coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens,
+       sum(cost) AS cost, count(*) FILTER (WHERE cost IS NULL AND prompt_tokens + completion_tokens > 0) AS unpriced,
+       coalesce(sum(duration_ms), 0)::bigint AS duration_ms
+  FROM (SELECT *, CASE $4::text WHEN 'day' THEN to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') WHEN 'model' THEN model
+                                WHEN 'session' THEN session_id::text ELSE agent_type END AS key
+          FROM r) AS keyed
+ GROUP BY GROUPING SETS ((), (key))
+ ORDER BY 1 DESC, max(started_at) DESC, key
+ LIMIT $5
