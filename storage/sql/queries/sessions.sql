@@ -117,6 +117,20 @@ SELECT s.*, coalesce(page.alias, (SELECT min(a.alias) FROM session_aliases a WHE
   LEFT JOIN LATERAL (SELECT greatest(1, strpos(lower(m.content), lower($7)) - 40) AS start) AS cut ON true
  ORDER BY page.last_activity DESC, page.session_id DESC
 
+-- name: update_session
+-- Another title or description, where given, with the event that says so; an empty description takes it away. $1 session, $2 owner,
+-- $3 title, $4 description, $5 now, $6 type of the event, $7 its body.
+WITH s AS (
+       UPDATE sessions SET title = coalesce($3, title), description = nullif(coalesce($4, description), ''), seq = seq + 1
+        WHERE session_id = $1 AND owner = $2 AND deleted_at IS NULL
+       RETURNING *
+     ),
+     e AS (
+       INSERT INTO events (session_id, seq, event_type, created_at, body)
+       SELECT session_id, seq, $6, $5::timestamptz, $7::bytea FROM s
+     )
+SELECT s.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id) AS alias FROM s
+
 -- name: delete_session
 -- Leaves a session's tombstone: nothing is written to it any more. No row means that it was one before. $1 owner, $2 id, $3 now.
 UPDATE sessions
