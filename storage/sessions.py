@@ -14,7 +14,9 @@ from msgspec import Struct
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import parse_alias
 from protocol.parts import SessionRole
+from storage.commits import Committed, committed
 from storage.ids import as_uuid, new_epoch, new_id
+from storage.log import NewEvent
 from storage.pool import Database
 
 __all__ = ["FoundSession", "FoundSessions", "Match", "Session", "SessionFields", "Sessions"]
@@ -209,6 +211,21 @@ class Sessions:
         # One row at least, as the totals are those of an empty page too.
         page = [FoundSession(_session(row), _match(row)) for row in rows if row["session_id"] is not None]
         return FoundSessions(page, rows[0]["total"], rows[0]["complete"])
+
+    async def update(
+        self, session: Session, *, title: str | None, description: str | None, event: NewEvent, now: datetime
+    ) -> tuple[Session, Committed]:
+        """Change what is given, and tell so by the event; an empty description takes it away.
+
+        Raises ParleyError(SESSION_GONE). Callers hold the session's gate.
+        """
+        row = await self._database.fetchrow(
+            "update_session",
+            *(session.session_id, session.owner, title, description, now, event.event_type, event.body),
+        )
+        if row is None:
+            raise ParleyError(ErrorCode.SESSION_GONE, "the session was deleted")
+        return _session(row), committed(session.session_id, row["epoch"], row["seq"] - 1, now, [event])
 
     async def delete(self, session: Session, now: datetime) -> bool:
         """Empty the session for good and leave a tombstone; False when somebody did so before."""
