@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
@@ -32,8 +32,8 @@ class AnsweredError(Exception):
 class Claim(Struct, kw_only=True):
     """A step that a worker holds. `attempt` fences its writes; `revision` counts them, and the claims, of the turn.
 
-    `news` is how many things that happened to the turn's calls were known when it was claimed. `parent_call` is the call
-    of another turn that this one answers, `depth` how many such calls it stands below.
+    `news` is how many things that happened to the turn's calls were known when it was claimed. `parent_call` is the
+    call of another turn that this one answers, `depth` how many such calls it stands below.
     """
 
     session_id: UUID
@@ -95,6 +95,6 @@ _COLUMNS: Final = (
 )
 
 
-def claims_of(rows: Iterable[Sequence[Any]]) -> list[Claim]:
+def claims_of(rows: Iterable[Any]) -> list[Claim]:
     """The claims that a statement returned, be it as rows or as one column of records."""
     return [Claim(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]

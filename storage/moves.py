@@ -1,4 +1,4 @@
-"""What the transactions of turns write, and what is read of their calls: the words that storage and the engine share."""
+"""What transactions of turns write, and what is read of their calls: the words that storage and the engine share."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class OpenApproval(Struct, frozen=True):
 class Call(Struct, frozen=True, kw_only=True):
     """A tool call. `arguments` is the JSON text that the agent wrote, `final_arguments` what a person made of it.
 
-    `client_id` has the call now, `executors` had it at some time. It fails at its `deadline`, and is taken from a client
-    that has left at `release_at`.
+    `client_id` has the call now, `executors` had it at some time. It fails at its `deadline`, and is taken from a
+    client that has left at `release_at`.
     """
 
     call_id: UUID
@@ -134,7 +134,7 @@ class NewApproval(Struct, frozen=True, kw_only=True):
 
 
 class NewAudit(Struct, frozen=True, kw_only=True):
-    """Who did what. Session, owner and time are those of the transaction; `arguments` were asked for, `executed` ran."""
+    """Who did what. Session, owner and time are the transaction's; `arguments` were asked for, `executed` ran."""
 
     event_type: str
     user_id: str | None = None

@@ -214,7 +214,7 @@ class Turns:
         return [ExpiresSoon(*row) for row in await self._database.fetch("warn_due", now, limit)]
 
     async def news_of(self, turn_ids: Collection[UUID]) -> dict[UUID, tuple[int, bool]]:
-        """News of the turns, and whether somebody asked to stop them; those that are gone with their session are not there."""
+        """News of the turns, and whether somebody asked to stop them; those gone with their session are missing."""
         rows = await self._database.fetch("news_of_turns", list(turn_ids))
         return {row["turn_id"]: (row["news"], row["cancel_requested"]) for row in rows}
 
