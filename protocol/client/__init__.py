@@ -82,8 +82,10 @@ from protocol.client.http import Token
 from protocol.client.rest import Server, create_session
 from protocol.client.session import Client, connect
 from protocol.client.settings import Timings, Transport
+from protocol.client.speaking import Remembered
 from protocol.client.status import State, Status
 from protocol.client.sync import SyncAnswer, SyncClient, connect_sync
+from protocol.client.tools import CallContext, ClientTool, Offered, client_tool
 from protocol.client.views import (
     AgentInfo,
     AgentSpan,
@@ -91,6 +93,7 @@ from protocol.client.views import (
     Health,
     HistoryMessage,
     HistoryPage,
+    Match,
     SessionInfo,
     SessionPage,
 )
@@ -101,15 +104,20 @@ __all__ = [
     "AgentSpan",
     "Answer",
     "Backoff",
+    "CallContext",
     "Chunk",
     "Client",
+    "ClientTool",
     "CreatedSession",
     "Events",
     "GrowingAnswer",
     "Health",
     "HistoryMessage",
     "HistoryPage",
+    "Match",
+    "Offered",
     "Received",
+    "Remembered",
     "Server",
     "SessionInfo",
     "SessionPage",
@@ -120,6 +128,7 @@ __all__ = [
     "Timings",
     "Token",
     "Transport",
+    "client_tool",
     "connect",
     "connect_sync",
     "create_session",

@@ -117,6 +117,10 @@ class GrowingAnswer(Answer):
         self._events: Events | None = None
         self._error: TurnError | None = None
         self._failed: AgentFailed | None = None
+        #: Turns of agents that ours asked, those of them that run, and what was written in them.
+        self._others: set[UUID] = set()
+        self._running: set[UUID] = set()
+        self._theirs: set[UUID] = set()
 
     def __await__(self) -> Generator[Any, None, Answer]:
         return self._finish().__await__()
@@ -191,6 +195,11 @@ class GrowingAnswer(Answer):
         match event.payload:
             case TaskStarted(message_id=message_id, turn_id=turn_id) if self._is_question(message_id):
                 self.turn_id = turn_id
+            case TaskStarted(parent_call_id=str(), turn_id=turn_id) if self.turn_id is not None:
+                # One turn of a session runs at a time, and those that it asked.
+                self._others.add(turn_id)
+                self._running.add(turn_id)
+                return Chunk(event)
             case MessageCreated(message_id=message_id, turn_id=UUID() as turn_id) if self._is_question(message_id):
                 self.turn_id = turn_id
             case QueueChanged(change="removed", message_id=UUID() as message_id) if self._is_question(message_id):
@@ -211,15 +220,26 @@ class GrowingAnswer(Answer):
             return False
         match event.payload:
             case MessageDelta(message_id=message_id):
-                # A session's turns come one after the other: what is written from our turn's beginning on is ours.
+                # A session's turns come one after the other: what is written from our turn's beginning on is ours,
+                # or another agent's, while ours waits for it.
+                if self._running:
+                    self._theirs.add(message_id)
                 return all(message.message_id != message_id for message in self.messages)
             case ToolProgressEvent(call_id=call_id):
                 return any(call.call_id == call_id for call in self.calls)
             case payload:
-                return getattr(payload, "turn_id", None) == self.turn_id
+                turn_id = getattr(payload, "turn_id", None)
+                return turn_id == self.turn_id or turn_id in self._others
 
     def _grow(self, event: Received) -> Chunk:
         match event.payload:
+            case MessageDelta(message_id=message_id) if message_id in self._theirs:
+                return Chunk(event)
+            case payload if getattr(payload, "turn_id", None) in self._others:
+                # What another agent does is no part of the answer, but approvals, for one, are somebody's to decide.
+                if isinstance(payload, TaskCompleted):
+                    self._running.discard(payload.turn_id)
+                return Chunk(event)
             case MessageDelta() as delta:
                 return self._write(event, delta)
             case MessageCreated(role="assistant") as message:

@@ -61,6 +61,8 @@ class Feed:
         self.texts: dict[UUID, MessageText] = {}
         self.ended = False
         self.failure: Exception | None = None
+        #: Set while what comes has to wait for somebody to take what came before.
+        self.stalled = asyncio.Event()
         self._timings = timings
         self._waiting: deque[Received] = deque()
         self._bytes = 0
@@ -78,7 +80,9 @@ class Feed:
         """Add an event as soon as there is room for it."""
         while self.full:
             self._room.clear()
+            self.stalled.set()
             await self._room.wait()
+        self.stalled.clear()
         self._waiting.append(event)
         self._bytes += len(event.raw)
         self._news.set()

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import Literal, Self
 from uuid import UUID
 
+from protocol._override import override
 from protocol.client import settings
 from protocol.client.answer import GrowingAnswer
 from protocol.client.feed import Events, Feed
 from protocol.client.http import Http, Token, path_of
+from protocol.client.journal import Journal
 from protocol.client.outbox import Outbox
 from protocol.client.place import Place
 from protocol.client.rest import Server
+from protocol.client.runner import Runner
 from protocol.client.settings import Options, Timings, Transport
+from protocol.client.speaking import Speaker, new_id
+from protocol.client.standing import Standing
 from protocol.client.status import State, Status
 from protocol.client.stream import Stream
+from protocol.client.tools import Offered
 from protocol.client.trouble import unreachable
 from protocol.client.views import HistoryMessage, HistoryPage
-from protocol.commands import Cancel, Command, OnBusy, Ping, QueueUpdate, SwitchAgent, UserMessage
+from protocol.commands import Command, OnBusy, UserMessage
 from protocol.delta import MessageText
-from protocol.envelope import Encoding
+from protocol.envelope import Encoding, Envelope
 from protocol.errors import ParleyError
-from protocol.events import Ack, Connected
+from protocol.events import Ack, ApprovalRequired, ClientInfo, Connected, Payload
 from protocol.ids import parse_alias
 
 __all__ = ["Client", "connect"]
 
 
-class Client:
+class Client(Speaker):
     """One session; made by `connect`, used once, as an async context manager.
 
     Iterate to receive. While nobody does, some events wait, and then the server does. Iterating raises ParleyError
@@ -41,7 +48,15 @@ class Client:
     when the client is closed. They may be sent while somebody iterates, and in the body of the loop.
     """
 
-    def __init__(self, http: Http, session: str | None, after: str | None, options: Options) -> None:
+    def __init__(
+        self,
+        http: Http,
+        session: str | None,
+        after: str | None,
+        options: Options,
+        tools: Iterable[Offered] = (),
+        journal: Journal | None = None,
+    ) -> None:
         #: Your name for this client, kept over reconnects.
         self.client_id = options.client_id
         #: The session's id, or your name for it.
@@ -53,7 +68,18 @@ class Client:
         self._named = session is not None
         self._feed = Feed(options.timings, after)
         self._outbox = Outbox(http, options)
-        self._stream = Stream(http, options, Place(after), self._feed, self._outbox)
+        self._stream = Stream(http, options, Place(after), self._feed, self._outbox, self._notice)
+        self._standing = Standing()
+        self._journal = journal
+        self._runner = Runner(
+            self._outbox.send,
+            options.client_id,
+            journal=journal,
+            concurrency=options.concurrency,
+            is_connected=lambda: self._stream.transport is not None,
+            fail=self._fail,
+        )
+        self._runner.take(tools)
         self._reader: asyncio.Task[None] | None = None
 
     # --- life
@@ -62,6 +88,8 @@ class Client:
         """Connect. Raises ParleyError when the server refuses, ConnectionError when nobody answers for 10 seconds."""
         if self._reader is not None or self._feed.ended:
             raise RuntimeError("a client is used once; call connect() again")
+        if self._journal is not None:
+            self._journal.open()
         self._http.open()
         try:
             await self._open()
@@ -86,12 +114,36 @@ class Client:
         if not self._stream.opened.is_set():
             trouble = self._stream.trouble
             raise unreachable(self._http.url, trouble, self._timings.opening) from trouble
+        if self._runner.tools:
+            await self._offered()
+
+    async def _offered(self) -> None:
+        """Wait until the server knows the tools; not where there is more to read first than is held."""
+        assert self._reader is not None, "there is a connection"
+        waits = [asyncio.create_task(event.wait()) for event in (self._runner.registered, self._feed.stalled)]
+        try:
+            await asyncio.wait({self._reader, *waits}, timeout=self._timings.opening, return_when="FIRST_COMPLETED")
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self._feed.failure is not None:
+            raise self._feed.failure
 
     async def _read(self) -> None:
         try:
             await self._stream.run()
         except Exception as error:  # noqa: BLE001 - whoever iterates or waits is told, whatever it was
             self._end(error)
+
+    def _notice(self, envelope: Envelope, payload: Payload | None, size: int) -> None:
+        self._standing.notice(payload)
+        self._runner.notice(envelope, payload, size)
+
+    def _fail(self, error: Exception) -> None:
+        """Without its tools it is of no use."""
+        self._end(error)
+        if self._reader is not None:
+            self._reader.cancel()
 
     def _end(self, error: Exception | None) -> None:
         self._outbox.end(error)
@@ -110,6 +162,7 @@ class Client:
             if self._reader is not None:
                 self._reader.cancel()
                 await asyncio.wait({self._reader})
+            await self._runner.close()
         finally:
             await self._http.close()
 
@@ -159,6 +212,45 @@ class Client:
         """The texts of the messages that are being written, as far as iterating gave out their deltas."""
         return self._feed.texts
 
+    @property
+    def approvals(self) -> list[ApprovalRequired]:
+        """The calls that wait for somebody's decision, the oldest first: `approve`, `edit`, `reject`, `respond`."""
+        return list(self._standing.approvals.values())
+
+    @property
+    def clients(self) -> list[ClientInfo]:
+        """Who is in the session now, and the tools that they offer."""
+        return list(self._standing.clients.values())
+
+    @property
+    def running(self) -> list[str]:
+        """The ids of the calls that this client has: they run, wait to be run, or their results are on the way."""
+        return self._runner.running
+
+    # --- tools
+
+    async def offer(self, *tools: Offered) -> None:
+        """Offer these tools to the session's agents, in place of those before; without any, none.
+
+        Calls that run go on. Raises what `connect` raises for tools, and what `send` raises.
+        """
+        self._runner.take(tools)
+        if self._reader is None and not self._feed.ended:
+            return
+        await self._runner.register()
+
+    async def serve(self) -> None:
+        """Run the tools and pass over everything else, until the client is closed.
+
+            async with connect("http://127.0.0.1:8080", "my-session", tools=[read_file]) as session:
+                await session.serve()
+
+        For a client that does nothing but run tools: one that is not iterated over hears nothing after a while. Raises
+        what iterating raises.
+        """
+        async for _ in self:
+            pass
+
     # --- receiving
 
     def __aiter__(self) -> Events:
@@ -178,39 +270,11 @@ class Client:
 
         Raises AgentFailed when the turn ends otherwise than completed. See `GrowingAnswer`.
         """
-        return GrowingAnswer(self, UserMessage(id=_new_id(), content=content, agent_type=agent_type, on_busy=on_busy))
+        return GrowingAnswer(self, UserMessage(id=new_id(), content=content, agent_type=agent_type, on_busy=on_busy))
 
     # --- sending
 
-    async def say(self, content: str, *, agent_type: str | None = None, on_busy: OnBusy = "enqueue") -> Ack:
-        """Say something to the agent; what comes of it is in the events.
-
-        `agent_type` lets another agent answer this once. `on_busy` decides what happens while a turn is running.
-        """
-        return await self.send(UserMessage(id=_new_id(), content=content, agent_type=agent_type, on_busy=on_busy))
-
-    async def cancel(self, turn_id: UUID | None = None) -> Ack:
-        """Stop the running turn, or only if it is this one."""
-        return await self.send(Cancel(id=_new_id(), turn_id=turn_id))
-
-    async def switch_agent(self, agent_type: str, reason: str | None = None) -> Ack:
-        """Let another agent answer from the next turn on."""
-        return await self.send(SwitchAgent(id=_new_id(), agent_type=agent_type, reason=reason))
-
-    async def reorder(self, message_ids: Sequence[UUID]) -> Ack:
-        """Put the messages that wait for their turn into this order; it names all of them."""
-        return await self.send(QueueUpdate(id=_new_id(), order=list(message_ids)))
-
-    async def withdraw(self, message_id: UUID) -> Ack:
-        """Take back a message that waits for its turn."""
-        return await self.send(QueueUpdate(id=_new_id(), remove=message_id))
-
-    async def ping(self) -> float:
-        """How many seconds a question and its answer take."""
-        began = asyncio.get_running_loop().time()
-        await self.send(Ping(id=_new_id()))
-        return asyncio.get_running_loop().time() - began
-
+    @override
     async def send(self, command: Command, *, timeout: float | None = 60.0) -> Ack:
         """Send a command until it is acknowledged; it takes effect once, however often it had to be sent.
 
@@ -243,6 +307,9 @@ def connect(  # noqa: PLR0913 - most calls name none of them
     encoding: Encoding = "json",
     batch: bool = True,
     timings: Timings | None = None,
+    tools: Iterable[Offered] = (),
+    journal: str | os.PathLike[str] | None = None,
+    concurrency: int = 8,
 ) -> Client:
     """A client of one session; `async with` connects it.
 
@@ -252,8 +319,16 @@ def connect(  # noqa: PLR0913 - most calls name none of them
     missing. `encoding` and `batch` say how events come over WebSocket: `msgpack` is smaller, and in a batch several
     share a message.
 
-    Raises ValueError for an unusable address, cursor or client id.
+    `tools` are what this client runs when an agent calls it: functions, or what `client_tool` makes of them;
+    `concurrency` of them at a time. `journal` is a file that keeps what became of their calls, so that a program that
+    is started again under its `client_id` runs none of them twice.
+
+    Raises ValueError for an unusable address, cursor, client id or tool, TypeError for a function that is no tool.
     """
+    if journal is not None and client_id is None:
+        raise ValueError("journal: it needs a client_id, as a call is given again only to the client that had it")
+    if concurrency < 1:
+        raise ValueError(f"concurrency: at least 1 call has to run at a time, not {concurrency}")
     client_id = client_id or f"py-{secrets.token_hex(8)}"
     for name, value, parse in (("client_id", client_id, parse_alias), ("after", after, Place)):
         try:
@@ -267,10 +342,8 @@ def connect(  # noqa: PLR0913 - most calls name none of them
         encoding=encoding,
         batch=batch,
         timings=timings or settings.DEFAULT,
+        concurrency=concurrency,
     )
     http = Http(url, token, options.timings)
-    return Client(http, None if session is None else str(session), after, options)
-
-
-def _new_id() -> str:
-    return secrets.token_hex(16)
+    noted = None if journal is None else Journal(journal)
+    return Client(http, None if session is None else str(session), after, options, tools, noted)

@@ -56,3 +56,4 @@ class Options(Struct, frozen=True, kw_only=True):
     encoding: Encoding
     batch: bool
     timings: Timings
+    concurrency: int = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Final, Never
 
@@ -47,11 +47,14 @@ _LONGEST_HEARTBEAT: Final = 300.0
 #: Not for those who iterate: answers to commands, and signs of life.
 _UNTOLD: Final = (Ack, CommandError, Heartbeat)
 
+#: Told of each event as it comes, with its size in bytes.
+Notice = Callable[[Envelope, Payload | None, int], None]
+
 
 class Stream:
     """One connection after the other, and what comes over them: events to the feed, answers to the outbox."""
 
-    def __init__(self, http: Http, options: Options, place: Place, feed: Feed, outbox: Outbox) -> None:
+    def __init__(self, http: Http, options: Options, place: Place, feed: Feed, outbox: Outbox, notice: Notice) -> None:
         self.session = ""
         #: The transport in use; None while there is no connection.
         self.transport: Transport | None = None
@@ -68,6 +71,7 @@ class Stream:
         self._place = place
         self._feed = feed
         self._outbox = outbox
+        self._notice = notice
         self._choice = Choice(options.transport, http.url, options.timings.websocket_again)
         self._backoff = Backoff(options.timings.shortest_pause, options.timings.longest_pause)
         self._wake = asyncio.Event()
@@ -225,6 +229,8 @@ class Stream:
             case _:
                 pass
         if not isinstance(payload, _UNTOLD):
+            # At once, whenever it may be taken.
+            self._notice(envelope, payload, len(frame))
             await self._tell(Received(envelope, payload, frame), transport, link)
 
     async def _tell(self, event: Received, transport: Transport, link: Link) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from uuid import UUID
 
 from protocol._override import override
@@ -16,11 +17,13 @@ from protocol.client.http import Token
 from protocol.client.portal import ClosedError, Portal
 from protocol.client.session import Client, connect
 from protocol.client.settings import Timings, Transport
+from protocol.client.speaking import Remembered
 from protocol.client.status import State, Status
+from protocol.client.tools import Offered
 from protocol.client.views import HistoryMessage, HistoryPage
 from protocol.commands import Command, OnBusy
 from protocol.envelope import Encoding
-from protocol.events import Ack, Connected
+from protocol.events import Ack, ApprovalRequired, ClientInfo, Connected
 
 __all__ = ["SyncAnswer", "SyncClient", "SyncEvents", "connect_sync"]
 
@@ -177,6 +180,27 @@ class SyncClient:
         """Where you are: after the last durable event that iterating gave out."""
         return self._client.cursor
 
+    @property
+    def approvals(self) -> list[ApprovalRequired]:
+        """The calls that wait for somebody's decision, the oldest first: `approve`, `edit`, `reject`, `respond`."""
+        return self._client.approvals
+
+    @property
+    def clients(self) -> list[ClientInfo]:
+        """Who is in the session now, and the tools that they offer."""
+        return self._client.clients
+
+    # --- tools
+
+    def offer(self, *tools: Offered) -> None:
+        """Offer these tools to the session's agents, in place of those before; without any, none."""
+        self._portal.run(self._client.offer(*tools))
+
+    def serve(self) -> None:
+        """Run the tools and pass over everything else, until the client is closed."""
+        with suppress(ClosedError):
+            self._portal.run(self._client.serve())
+
     # --- receiving
 
     def __iter__(self) -> SyncEvents:
@@ -248,6 +272,22 @@ class SyncClient:
         """Take back a message that waits for its turn."""
         return self._portal.run(self._client.withdraw(message_id))
 
+    def approve(self, call_id: str, *, remember: Remembered | None = None) -> Ack:
+        """Let a call run as it was asked for."""
+        return self._portal.run(self._client.approve(call_id, remember=remember))
+
+    def edit(self, call_id: str, arguments: Mapping[str, Any]) -> Ack:
+        """Let a call run with these arguments instead of its own."""
+        return self._portal.run(self._client.edit(call_id, arguments))
+
+    def reject(self, call_id: str, feedback: str | None = None, *, remember: Remembered | None = None) -> Ack:
+        """Do not let a call run; `feedback` tells the agent why."""
+        return self._portal.run(self._client.reject(call_id, feedback, remember=remember))
+
+    def respond(self, call_id: str, text: str) -> Ack:
+        """Answer in the tool's place: the text becomes the call's result, and nothing runs."""
+        return self._portal.run(self._client.respond(call_id, text))
+
     def ping(self) -> float:
         """How many seconds a question and its answer take."""
         return self._portal.run(self._client.ping())
@@ -278,13 +318,17 @@ def connect_sync(  # noqa: PLR0913 - as `connect`
     encoding: Encoding = "json",
     batch: bool = True,
     timings: Timings | None = None,
+    tools: Iterable[Offered] = (),
+    journal: str | os.PathLike[str] | None = None,
+    concurrency: int = 8,
 ) -> SyncClient:
     """The same as `connect`, for code without a loop; `with` connects it.
 
         with connect_sync("http://127.0.0.1:8080") as session:
             print(session.ask("hello").text)
 
-    A function that returns tokens is called in the client's own thread.
+    A function that returns tokens is called in the client's own thread. Tools run in threads of their own, but async
+    functions in the client's.
     """
     client = connect(
         url,
@@ -296,6 +340,9 @@ def connect_sync(  # noqa: PLR0913 - as `connect`
         encoding=encoding,
         batch=batch,
         timings=timings,
+        tools=tools,
+        journal=journal,
+        concurrency=concurrency,
     )
     return SyncClient(client)
 

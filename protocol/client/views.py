@@ -15,6 +15,7 @@ __all__ = [
     "Health",
     "HistoryMessage",
     "HistoryPage",
+    "Match",
     "SessionInfo",
     "SessionPage",
 ]
@@ -30,11 +31,21 @@ class CreatedSession(Struct, frozen=True, kw_only=True):
     title: str | None = None
 
 
+class Match(Struct, frozen=True, kw_only=True):
+    """Where a search found its text: `title`, `alias`, `id`, or a `message`, of which it shows a piece."""
+
+    field: str
+    message_id: UUID | None = None
+    role: str | None = None
+    excerpt: str | None = None
+
+
 class SessionInfo(Struct, frozen=True, kw_only=True):
     """A session; times are RFC 3339 in UTC.
 
     `cursor` is the place in its log at which it was in this state: connect with `after=` this cursor and nothing that
-    came later is missed. The fields from `description` on are known only of a session that was asked for by itself.
+    came later is missed. The fields from `description` on are known only of a session that was asked for by itself,
+    `match` only of one that was searched for.
     """
 
     id: UUID
@@ -50,6 +61,7 @@ class SessionInfo(Struct, frozen=True, kw_only=True):
     duration_seconds: float | None = None
     active_turn: UUID | None = None
     queued: int | None = None
+    match: Match | None = None
 
 
 class SessionPage(Struct, frozen=True, kw_only=True):
