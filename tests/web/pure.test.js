@@ -339,7 +339,7 @@ describe("Conversation", () => {
     conversation.apply(event("queue_changed", { change: "reordered", order: ["q2", "q1"] }, 4));
     assert.deepEqual(conversation.queue.map((one) => one.message_id), ["q2", "q1"]);
     conversation.apply(event("queue_changed", { change: "started", message_id: "q2" }, 5));
-    assert.deepEqual(conversation.queue, [{ message_id: "q1", content: "one" }]);
+    assert.deepEqual(conversation.queue.map((one) => one.content), ["one"]);
     conversation.apply(event("tool_call", { call_id: "k", name: "read_file", arguments: {} }, 6));
     conversation.apply(event("tool_result", { call_id: "k", result: "text" }, 7));
     assert.deepEqual([conversation.calls.get("k").name, conversation.calls.get("k").done], ["read_file", true]);

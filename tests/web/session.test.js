@@ -582,3 +582,60 @@ describe("REST", () => {
     await rejected;
   });
 });
+
+describe("tickets", () => {
+  it("open each stream anew, where the page has no token", async () => {
+    const world = new World();
+    let tickets = 0;
+    world.connect({ transport: "sse", ticket: async (session) => `${session}-${(tickets += 1)}` });
+    await settled();
+    assert.equal(world.source.query.get("ticket"), "s1-1");
+    world.source.begin();
+    world.source.cut();
+    await world.advance(1_000);
+    assert.equal(world.sources.length, 2);
+    assert.equal(world.source.query.get("ticket"), "s1-2");
+  });
+
+  it("stand in for a token that is no name of a subprotocol", async () => {
+    const world = new World();
+    world.connect({ token: "spaces and = signs" });
+    const [asked] = world.requests;
+    assert.equal(asked.url, "http://host/auth/tickets");
+    assert.equal(asked.options.headers.Authorization, "Bearer spaces and = signs");
+    assert.deepEqual(JSON.parse(asked.options.body), { session_id: "s1" });
+    asked.answer(answer(201, { ticket: "T" }));
+    await settled();
+    assert.equal(world.socket.query.get("ticket"), "T");
+    assert.deepEqual(world.socket.protocols, ["parley.v1.json"]);
+  });
+
+  it("that are refused end the session, that cannot be had are asked for again", async () => {
+    const world = new World();
+    const session = world.connect({ token: "= =" });
+    world.requests[0].fail(new Error("offline"));
+    await world.advance(1_000);
+    world.requests.at(-1).answer(answer(401, { code: "unauthorized", detail: "no" }));
+    await settled();
+    assert.equal(session.error.code, "unauthorized");
+  });
+
+  it("that were used up say nothing about the session", async () => {
+    const world = new World();
+    const session = world.connect({ transport: "sse", ticket: () => "T" });
+    await settled();
+    world.source.refuse();
+    assert.equal(world.requests.length, 0);
+    assert.equal(session.state, "connecting");
+  });
+
+  it("that come late open nothing", async () => {
+    const world = new World();
+    let give;
+    const session = world.connect({ ticket: () => new Promise((resolve) => { give = resolve; }) });
+    session.close();
+    give("T");
+    await settled();
+    assert.equal(world.sockets.length, 0);
+  });
+});

@@ -22,16 +22,18 @@
  * @typedef {{
  *   WebSocket?: any, EventSource?: any, fetch: typeof fetch, random: () => number, now: () => number,
  *   setTimeout: (fn: () => void, ms: number) => any, clearTimeout: (handle: any) => void,
- *   uuid: () => string, storage: {getItem(key: string): string|null, setItem(key: string, value: string): void}|null
+ *   uuid: () => string, storage: Pick<Storage, "getItem"|"setItem"|"removeItem">|null, locks?: LockManager
  * }} Environment
  *
  * @typedef {{
  *   session: string,
  *   url?: string,
  *   token?: string|(() => string|undefined),
+ *   ticket?: (session: string) => string|Promise<string>,
  *   after?: string|number|null,
  *   transport?: "auto"|Transport,
  *   clientId?: string,
+ *   remember?: "page"|"tab",
  *   timings?: Partial<typeof TIMINGS>
  * }} ConnectOptions
  */
@@ -133,7 +135,7 @@ export class Timer {
 
 /** @returns {Environment} */
 export function browserEnvironment() {
-  const { WebSocket, EventSource, crypto } = /** @type {any} */ (globalThis);
+  const { WebSocket, EventSource, crypto, navigator } = /** @type {any} */ (globalThis);
   let storage = null;
   try {
     storage = globalThis.sessionStorage ?? null;
@@ -141,7 +143,7 @@ export function browserEnvironment() {
     // Storage is forbidden here: nothing is remembered, and nothing else changes.
   }
   return {
-    WebSocket, EventSource, storage, random: Math.random, now: () => Date.now(),
+    WebSocket, EventSource, storage, locks: navigator?.locks, random: Math.random, now: () => Date.now(),
     fetch: (...request) => globalThis.fetch(...request),
     setTimeout: (fn, ms) => globalThis.setTimeout(fn, ms), clearTimeout: (handle) => globalThis.clearTimeout(handle),
     // randomUUID exists only on secure origins; a server in the local network over http is none.

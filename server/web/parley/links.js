@@ -84,7 +84,8 @@ export class SseLink {
     };
     for (const type of ["message", ...EVENT_TYPES]) source.addEventListener(type, onevent);
     source.onerror = () => {
-      if (source.readyState === 2 && !heard) this.#read();
+      // A ticket is used up by now, and the answer would be about that.
+      if (source.readyState === 2 && !heard && !/[?&]ticket=/.test(this.#url)) this.#read();
       // Whoever hears this closes the source: its own reconnecting knows neither our cursor nor our patience.
       else this.#receiver.end({ why: "connection_lost" });
     };

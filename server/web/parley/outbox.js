@@ -34,15 +34,17 @@ export class Outbox {
 
   /**
    * @param {Command & {id: string}} command
+   * @param {{first?: boolean}} [options] `first`: before all that is not under way
    * @returns {Promise<Ack>} the same one when the id waits already
    */
-  add(command) {
+  add(command, { first = false } = {}) {
     const known = this.#entries.find((entry) => entry.command.id === command.id);
     if (known) return known.promise;
     /** @type {any} */
     const entry = { command, underWay: false, refusals: 0, backoff: this.#newBackoff() };
     entry.promise = new Promise((resolve, reject) => Object.assign(entry, { resolve, reject }));
-    this.#entries.push(entry);
+    if (first) this.#entries.splice(this.underWay ? 1 : 0, 0, entry);
+    else this.#entries.push(entry);
     return entry.promise;
   }
 

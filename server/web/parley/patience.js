@@ -147,3 +147,25 @@ export class TransportChoice {
     if (this.#next === "sse" && this.#now() >= this.#notBefore) this.#next = "websocket";
   }
 }
+
+/** What this tab remembers of transports. @param {import("./basics.js").Environment["storage"]} storage */
+export function memoryIn(storage) {
+  const key = "parley.transport";
+  return {
+    load() {
+      try {
+        return JSON.parse(storage?.getItem(key) ?? "null");
+      } catch {
+        return null; // storage that may not be read, or holds something else, remembers nothing
+      }
+    },
+    /** @param {unknown} value */
+    save(value) {
+      try {
+        storage?.setItem(key, JSON.stringify(value));
+      } catch {
+        // Full or forbidden: the next page finds out by itself which transport works.
+      }
+    },
+  };
+}

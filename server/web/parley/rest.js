@@ -61,6 +61,18 @@ export async function createSession({ url, token, ...body } = {}, env = browserE
   return { ...made, session_id: made.session_id ?? made.id };
 }
 
+/**
+ * A ticket: it opens one stream, within seconds, where a token cannot be sent. For a page without a token, whoever has one
+ * asks for it.
+ * @param {{session?: string, url?: string, token?: string}} options
+ * @param {Environment} [env]
+ * @returns {Promise<string>}
+ */
+export async function requestTicket({ session, url, token }, env = browserEnvironment()) {
+  const body = session === undefined ? {} : { session_id: session };
+  return (await request("/auth/tickets", { url, token, body }, env)).ticket;
+}
+
 /** @param {string|undefined} token @returns {Record<string, string>} */
 export function bearer(token) {
   return token ? { Authorization: `Bearer ${token}` } : {};

@@ -1,11 +1,14 @@
 /** One session, kept connected: joins the parts. */
 
-import { Emitter, ParleyError, TIMINGS, Timer } from "./basics.js";
+import { ParleyError, TIMINGS, Timer } from "./basics.js";
+import { Commands } from "./commands.js";
 import { SseLink, WebSocketLink } from "./links.js";
+import { CallMemory, lastingClient } from "./memory.js";
 import { Outbox } from "./outbox.js";
-import { Backoff, TransportChoice, judge } from "./patience.js";
+import { Backoff, TransportChoice, judge, memoryIn } from "./patience.js";
 import { Sequencer } from "./position.js";
-import { baseOf, jsonOrNull, request } from "./rest.js";
+import { baseOf, request, requestTicket } from "./rest.js";
+import { ToolBench } from "./tools.js";
 
 /** @typedef {import("./basics.js").Ack} Ack */
 /** @typedef {import("./basics.js").Command} Command */
@@ -14,14 +17,20 @@ import { baseOf, jsonOrNull, request } from "./rest.js";
 /** @typedef {import("./basics.js").Envelope} Envelope */
 /** @typedef {import("./basics.js").Environment} Environment */
 /** @typedef {import("./basics.js").State} State */
+/** @typedef {import("./tools.js").Handler} Handler */
+/** @typedef {import("./tools.js").Tool} Tool */
 /** @typedef {import("./basics.js").Transport} Transport */
+
+/** Tokens that may be the name of a subprotocol (RFC 6455, section 4.1; RFC 9110, section 5.6.2). */
+const SUBPROTOCOL = /^[\w.~+-]+$/;
 
 /**
  * One session, kept connected. Events: every event type of the server under its own name (the listener gets
  * the envelope), `*` for all of them, also unknown ones, and of its own: `state` (a `StateChange`), `resync`
- * (`{reason, cursor, snapshot?}`: what was seen so far no longer stands; take the snapshot or read the history).
+ * (`{reason, cursor, snapshot?}`: what was seen so far no longer stands; take the snapshot or read the history),
+ * `tools_refused` (an error: the server did not take the tools, or a result, of this client).
  */
-export class Session extends Emitter {
+export class Session extends Commands {
   /** @type {State} */
   state = "connecting";
   /** The transport in use, or being tried. @type {Transport} */
@@ -39,6 +48,8 @@ export class Session extends Emitter {
   #uplink; // for POSTs that got no answer; a refusal has its command's own
   #sequencer;
   #outbox;
+  #bench;
+  #forgetClient = () => {};
   /** @type {WebSocketLink|SseLink|null} */
   #link = null;
   /** @type {"opening"|"syncing"|"live"} */
@@ -87,11 +98,13 @@ export class Session extends Emitter {
     this.#command = new Timer(env);
     this.sessionId = options.session;
     this.clientId = options.clientId ?? env.uuid();
+    this.#bench = this.#newBench();
     this.transport = this.#choice.pick();
     /** Settles at the first `sync`, or rejects when the server refuses for good. */
     this.ready = new Promise((resolve, reject) => { this.#settle = { resolve, reject }; });
     this.ready.catch(() => {}); // whoever awaits it still hears; nobody has to
-    this.#open();
+    if (options.remember === "tab" && options.clientId === undefined) this.#remember();
+    else this.#open();
   }
 
   /** Where this client stands in the log; give it to `connect` as `after` to go on from here. */
@@ -118,28 +131,65 @@ export class Session extends Emitter {
       const message = `the command has ${size} bytes, ${limit} are allowed`;
       return Promise.reject(new ParleyError("too_large", message, { id: whole.id }));
     }
-    const promise = this.#outbox.add(whole);
+    return this.#enqueue(whole);
+  }
+
+  /** @param {Command & {id: string}} command @param {{first?: boolean}} [options] */
+  #enqueue(command, options) {
+    const promise = this.#outbox.add(command, options);
     this.#flush();
     return promise;
   }
 
+  /** Lets the connection go on with what `token` gives now, before the present token ends. */
+  refreshToken() {
+    return this.send({ type: "refresh_token", token: this.#token() });
+  }
+
+  // ---- tools
+
   /**
-   * @param {string|object[]} content
-   * @param {{agentType?: string, onBusy?: "enqueue"|"reject"|"interrupt"|"steer", id?: string}} [options]
+   * Offers tools to the agents, beside those offered before, for as long as this session is open: after a reconnect they
+   * are offered again. A call is run once; what came of it is delivered, whatever happens to the connection.
+   * @param {Tool[]} tools
+   * @param {Handler} [handler] for those that have no `run` of their own
+   * @returns {Promise<Ack|null>} settles when the server knows; null when there is no connection yet
    */
-  message(content, { agentType, onBusy, id } = {}) {
-    const more = { ...(agentType && { agent_type: agentType }), ...(onBusy && { on_busy: onBusy }), ...(id && { id }) };
-    return this.send({ type: "user_message", content, ...more });
+  registerTools(tools, handler) {
+    if (this.error !== null) return Promise.reject(this.error);
+    try {
+      return this.#bench.offer(tools, handler, this.#phase === "live");
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
-  /** Stops the running turn, or the one named. @param {string} [turnId] */
-  cancel(turnId) {
-    return this.send({ type: "cancel", ...(turnId && { turn_id: turnId }) });
+  /** Takes tools back; calls that run are finished. @param {string[]} names @returns {Promise<Ack|null>} */
+  unregisterTools(names) {
+    return this.#bench.withdraw(names, this.#phase === "live");
   }
 
-  /** @param {string} agentType @param {string} [reason] */
-  switchAgent(agentType, reason) {
-    return this.send({ type: "switch_agent", agent_type: agentType, ...(reason && { reason }) });
+  #newBench() {
+    return new ToolBench(this.#env, {
+      send: (command) => this.send(command),
+      first: (command) => this.#enqueue(/** @type {any} */ (command), { first: true }),
+      drop: (command) => this.#mention(command),
+      clientId: () => this.clientId,
+      refused: (error) => this.emit("tools_refused", error),
+    });
+  }
+
+  /** This tab goes on as the client that it was before it was loaded again. */
+  async #remember() {
+    const { clientId, store, release } = await lastingClient(this.#env, this.sessionId);
+    if (this.state === "closed") {
+      release();
+      return;
+    }
+    this.#forgetClient = release;
+    this.clientId = clientId;
+    this.#bench.memory = new CallMemory(store, `parley.calls.${this.sessionId}.${clientId}`);
+    this.#open();
   }
 
   /** The session's messages over REST, oldest first, all pages of them. @returns {Promise<any[]>} */
@@ -173,6 +223,36 @@ export class Session extends Emitter {
     this.#advice = null;
     this.#moved = null;
     this.transport = this.#choice.pick();
+    const patience = this.transport === "websocket" ? this.#timings.connectedWebSocket : this.#timings.connectedSse;
+    this.#opening.set(patience, () => this.#lost({ why: "silent" }));
+    if (this.#needsTicket()) this.#openByTicket();
+    else this.#link = this.#dial({});
+  }
+
+  /** Whether the token cannot be shown to this transport as it is. */
+  #needsTicket() {
+    const token = this.#token();
+    if (this.#options.ticket) return true;
+    return this.transport === "websocket" && token !== undefined && !SUBPROTOCOL.test(token);
+  }
+
+  /** A ticket is good once: each connection gets another one. */
+  async #openByTicket() {
+    const opened = this.#openedAt;
+    const stale = () => this.state === "closed" || this.#link !== null || this.#openedAt !== opened || this.#retry.running;
+    try {
+      const { url, ticket } = this.#options;
+      const ask = ticket ?? (() => requestTicket({ session: this.sessionId, url, token: this.#token() }, this.#env));
+      const found = await ask(this.sessionId);
+      if (!stale()) this.#link = this.#dial({ ticket: found });
+    } catch (error) {
+      const { status, message, retryAfterMs } = /** @type {any} */ (error);
+      if (!stale()) this.#lost(status ? { status, reason: message, retryAfterMs } : { why: "connection_lost", error });
+    }
+  }
+
+  /** @param {Record<string, string>} query @returns {WebSocketLink|SseLink|null} */
+  #dial(query) {
     /** @type {WebSocketLink|SseLink|null} */
     let link = null;
     const current = () => link !== null && this.#link === link;
@@ -182,14 +262,12 @@ export class Session extends Emitter {
     };
     try {
       link = this.transport === "websocket"
-        ? new WebSocketLink(this.#env, this.#url("ws", { batch: "1" }), this.#token(), receiver)
-        : new SseLink(this.#env, this.#url("events"), this.#token(), receiver, this.#sseByFetch);
+        ? new WebSocketLink(this.#env, this.#url("ws", { batch: "1", ...query }), query.ticket ? undefined : this.#token(), receiver)
+        : new SseLink(this.#env, this.#url("events", query), this.#token(), receiver, this.#sseByFetch);
     } catch (error) {
-      return this.#lost({ why: "unsupported", error });
+      this.#lost({ why: "unsupported", error });
     }
-    this.#link = link;
-    const patience = this.transport === "websocket" ? this.#timings.connectedWebSocket : this.#timings.connectedSse;
-    return this.#opening.set(patience, () => this.#lost({ why: "silent" }));
+    return link;
   }
 
   /** @param {Ending} ending */
@@ -228,6 +306,8 @@ export class Session extends Emitter {
     this.#drop();
     for (const timer of [this.#retry, this.#stable]) timer.clear();
     this.error = error;
+    this.#bench.close();
+    this.#forgetClient();
     this.#outbox.abandon(error);
     this.#settle.reject(error);
     this.#become("closed", error.message, null);
@@ -266,6 +346,7 @@ export class Session extends Emitter {
     }
     this.emit(event.event_type, event);
     this.emit("*", event);
+    this.#bench.take(event, this.#phase === "live");
     if (event.event_type === "sync") this.#synced();
     this.#beat(); // timers of a hidden page are slowed down, arriving frames are not
   }
@@ -298,6 +379,7 @@ export class Session extends Emitter {
     });
     this.#settle.resolve(this);
     this.#become("open", null, null);
+    this.#bench.connected();
     this.#flush();
   }
 
@@ -354,6 +436,20 @@ export class Session extends Emitter {
     }
   }
 
+  /** Says something that is true only now, once, if it can be said now. @param {Command} command */
+  #mention(command) {
+    const whole = { ...command, id: this.#env.uuid() };
+    if (this.#phase !== "live" || this.#link === null) return;
+    if (this.#link instanceof WebSocketLink) {
+      this.#write(whole);
+      return;
+    }
+    const path = `${this.#path("commands")}?${new URLSearchParams({ client_id: this.clientId })}`;
+    request(path, { url: this.#options.url, token: this.#token(), body: whole }, this.#env).catch(() => {
+      // It was lost, like one that was said a moment before a connection went.
+    });
+  }
+
   /** @param {Ack} ack */
   #acknowledged(ack) {
     if (!this.#outbox.acknowledge(ack)) return;
@@ -396,26 +492,4 @@ export class Session extends Emitter {
     const all = new URLSearchParams({ client_id: this.clientId, ...(after === null ? {} : { after }), ...query });
     return `${baseOf(this.#options.url)}${this.#path(leaf)}?${all}`;
   }
-}
-
-/** @param {Environment["storage"]} storage */
-function memoryIn(storage) {
-  const key = "parley.transport";
-  return {
-    load() {
-      try {
-        return jsonOrNull(storage?.getItem(key) ?? "");
-      } catch {
-        return null; // storage that may not be read is storage that remembers nothing
-      }
-    },
-    /** @param {unknown} value */
-    save(value) {
-      try {
-        storage?.setItem(key, JSON.stringify(value));
-      } catch {
-        // Full or forbidden: the next page finds out by itself which transport works.
-      }
-    },
-  };
 }
