@@ -40,7 +40,8 @@ SELECT coalesce((SELECT to_agent FROM agent_switches WHERE session_id = $1 AND s
 WITH s AS (
        INSERT INTO sessions (session_id, owner, epoch, seq, title, description, current_agent, message_count, created_at, last_activity,
                              project_id, forked_from, forked_at)
-       SELECT $1::uuid, $2, $3, $10, $5, f.description, $4, $10, $6::timestamptz, $6, f.project_id, f.session_id, $9::bigint
+       SELECT $1::uuid, $2, $3, $10, $5, f.description, $4, $10, $6::timestamptz, $6,
+              CASE WHEN f.owner = $2 THEN f.project_id END, f.session_id, $9::bigint
          FROM sessions f
         WHERE f.session_id = $8 AND f.deleted_at IS NULL
           AND (SELECT count(*) FROM (SELECT FROM sessions WHERE owner = $2 AND deleted_at IS NULL LIMIT $11) AS mine) < $11
@@ -76,3 +77,11 @@ SELECT message_id, session_id, seq, role, content, reasoning, name, call_id, too
 -- $5 now.
 INSERT INTO commands (session_id, command_id, body_hash, first_seq, status, user_id, created_at)
 SELECT session_id, $2, $3, 1, 'accepted', $4, $5 FROM sessions WHERE session_id = $1
+
+-- name: user_message_after
+-- The first message that a user wrote after a number. $1 session, $2 seq.
+SELECT message_id, seq, role, content
+  FROM messages
+ WHERE session_id = $1 AND seq > $2 AND role = 'user' AND thread IS NULL
+ ORDER BY seq
+ LIMIT 1
