@@ -35,8 +35,12 @@ from server.rest.middleware import harden, requests
 from server.services import SERVICES, Services
 from server.store import Store
 from server.turns.engine import Engine
+from server.turns.executors import NoExecutors
+from server.turns.policy import Policy
+from server.turns.pricing import Prices
 from server.turns.service import TurnService
 from server.turns.spaces import Spaces
+from server.turns.terms import Terms
 from server.version import VERSION
 from server.web.routes import add_routes as add_web_routes
 from storage.log import EventLog
@@ -70,7 +74,15 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     projects, spaces = Projects(db), Spaces(config.limits, clock)
     directory = AgentDirectory(registry, projects, model or partial(OfflineAgent, config=config.agents.offline))
     hub = Hub(log, sessions, clock, config.channel, version=VERSION)
-    turns = TurnService(db, Engine(db, registry, hub, clock, config.turns))
+    terms = Terms(
+        policy=Policy(config.policies, config.approvals),
+        prices=Prices(config.prices),
+        tools=config.tools,
+        approvals=config.approvals,
+        spaces=spaces,
+        agents=directory.agent,
+    )
+    turns = TurnService(db, Engine(db, registry, hub, clock, config.turns, terms))
     return Services(
         config=config,
         clock=clock,
@@ -81,7 +93,7 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         messages=Messages(db),
         hub=hub,
         turns=turns,
-        commands=Commands(turns),
+        commands=Commands(turns, NoExecutors()),
         registry=registry,
         access=Access(sessions),
         projects=projects,

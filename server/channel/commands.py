@@ -40,16 +40,37 @@ class Turns(Protocol):
         """Let another agent act."""
         ...
 
+    async def tool_result(self, session: Session, command: ToolResult, origin: Origin) -> Ack:
+        """Take what a client's tool returned."""
+        ...
+
+    async def hitl_decision(self, session: Session, command: HitlDecision, origin: Origin) -> Ack:
+        """Take a person's decision."""
+        ...
+
+    async def tool_progress(self, session: Session, command: ToolProgress, origin: Origin) -> Ack:
+        """Renew a client's lease on a call."""
+        ...
+
     async def queue_update(self, session: Session, command: QueueUpdate, origin: Origin) -> Ack:
         """Reorder or shorten the queue."""
+        ...
+
+
+class Registrar(Protocol):
+    """The part of `server.channel.presence.Presence` that commands need."""
+
+    async def register(self, session: Session, command: RegisterTools, client_id: str | None, user_id: str) -> None:
+        """Note which tools a client offers."""
         ...
 
 
 class Commands:
     """Hands each command to its service. Holds nothing between two commands."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, presence: Registrar) -> None:
         self._turns = turns
+        self._presence = presence
 
     async def handle(self, session: Session, command: Command, origin: Origin) -> Ack:
         """Carry out a command and return its acknowledgement.
@@ -63,7 +84,7 @@ class Commands:
                 error.id = command.id
             raise
 
-    async def _dispatch(self, session: Session, command: Command, origin: Origin) -> Ack:
+    async def _dispatch(self, session: Session, command: Command, origin: Origin) -> Ack:  # noqa: PLR0911 - one a type
         match command:
             case UserMessage():
                 return await self._turns.user_message(session, command, origin)
@@ -73,17 +94,17 @@ class Commands:
                 return await self._turns.switch_agent(session, command, origin)
             case QueueUpdate():
                 return await self._turns.queue_update(session, command, origin)
+            case ToolResult():
+                return await self._turns.tool_result(session, command, origin)
+            case HitlDecision():
+                return await self._turns.hitl_decision(session, command, origin)
+            case ToolProgress():
+                return await self._turns.tool_progress(session, command, origin)
+            case RegisterTools():
+                await self._presence.register(session, command, origin.client_id, origin.user_id)
+                return Ack(id=command.id, status="accepted")
             case Ping():
                 return Ack(id=command.id, status="accepted")
-            case ToolResult() | HitlDecision():
-                # All tools run on the server and need nobody's consent, so no call is ever open to clients.
-                raise ParleyError(
-                    ErrorCode.NOT_FOUND, f"there is no open call {command.call_id!r} on this session", path="$.call_id"
-                )
-            case RegisterTools() | ToolProgress():
-                raise ParleyError(
-                    ErrorCode.NOT_SUPPORTED, "this server does not run tools on its clients", path="$.type"
-                )
             case RefreshToken():
                 raise ParleyError(
                     ErrorCode.NOT_SUPPORTED, "the tokens of this server do not expire; go on with yours", path="$.type"

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 from uuid import UUID
 
 from msgspec import Struct
 
 from protocol.codec import command_hash
-from protocol.commands import Cancel, Command, QueueUpdate, SwitchAgent, UserMessage
+from protocol.commands import (
+    Cancel,
+    Command,
+    HitlDecision,
+    QueueUpdate,
+    SwitchAgent,
+    ToolProgress,
+    ToolResult,
+    UserMessage,
+)
 from protocol.errors import ErrorCode, ParleyError
 from protocol.events import Ack, QueueChanged
+from protocol.parts import SessionRole
 from server.agents.interface import AgentDefinition
 from server.turns import records
-from server.turns.engine import Engine
+from server.turns.answers import Answers
+from server.turns.engine import Begun, Engine
 from server.turns.message import Message
 from storage.commands import CommandHead, Commands, Reply, StaleError
 from storage.ids import new_id
@@ -30,7 +41,7 @@ _REMEMBERED_SESSIONS: Final = 10_000
 
 
 class Origin(Struct, frozen=True):
-    """Who sent a command: the user, his client if it named itself, and the transport it came over.
+    """Who sent a command: the user and his role on the session, his client if it named itself, and the transport.
 
     `tell`, if there is one, is called with the acknowledgement of a stored command in the very turn of the loop in
     which its events are emitted, so that both can go out in one write; it is returned as well.
@@ -39,6 +50,7 @@ class Origin(Struct, frozen=True):
     user_id: str
     client_id: str | None
     transport: str
+    role: SessionRole = "owner"
     tell: Callable[[Ack], None] | None = None
 
 
@@ -52,6 +64,7 @@ class TurnService:
         self._commands = Commands(database)
         self._gates = database.gates
         self._engine = engine
+        self._answers = Answers(engine, self._commands)
         # The acting agents of the sessions last heard of: right most of the time, and checked by every statement.
         self._agents: OrderedDict[UUID, str] = OrderedDict()
         # Sessions whose turn another process seemed to run when they were last heard of.
@@ -67,13 +80,6 @@ class TurnService:
 
     async def user_message(self, session: Session, command: UserMessage, origin: Origin) -> Ack:
         """Say something to the session's agent, or to the one that the message names."""
-        if command.on_busy in ("interrupt", "steer"):
-            raise ParleyError(
-                ErrorCode.NOT_SUPPORTED,
-                f"this server cannot {command.on_busy} yet: send `enqueue` or `reject`",
-                path="$.on_busy",
-                id=command.id,
-            )
         return await self._store(session, command, origin, lambda: self._user_message(session, command, origin))
 
     async def cancel(self, session: Session, command: Cancel, origin: Origin) -> Ack:
@@ -84,6 +90,32 @@ class TurnService:
         """Let another agent act from the next turn on."""
         return await self._store(session, command, origin, lambda: self._switch_agent(session, command, origin))
 
+    async def tool_result(self, session: Session, command: ToolResult, origin: Origin) -> Ack:
+        """Take what a client's tool returned."""
+        return await self._store(session, command, origin, lambda: self._tool_result(session, command, origin))
+
+    async def hitl_decision(self, session: Session, command: HitlDecision, origin: Origin) -> Ack:
+        """Take a person's decision about a call."""
+        return await self._store(session, command, origin, lambda: self._decide(session, command, origin))
+
+    async def tool_progress(self, session: Session, command: ToolProgress, origin: Origin) -> Ack:
+        """Renew a client's lease on a call that it runs."""
+        await self._answers.progress(session, command, origin)
+        return Ack(id=command.id, status="accepted")
+
+    async def client_joined(self, session_id: UUID, client_id: str) -> None:
+        """A client is on the session (again): its calls stay with it."""
+        await self._answers.client_joined(session_id, client_id)
+
+    async def client_left(self, session_id: UUID, client_id: str) -> None:
+        """A client is gone: its calls are kept for it for a while."""
+        await self._answers.client_left(session_id, client_id)
+
+    async def tools_registered(self, session_id: UUID, client_id: str, names: Sequence[str]) -> None:
+        """A client offers tools: calls that waited for one go on."""
+        del client_id
+        await self._answers.tools_registered(session_id, names)
+
     async def queue_update(self, session: Session, command: QueueUpdate, origin: Origin) -> Ack:
         """Reorder the waiting messages, or take one back."""
         return await self._store(session, command, origin, lambda: self._queue_update(session, command, origin))
@@ -92,17 +124,11 @@ class TurnService:
 
     async def _user_message(self, session: Session, command: UserMessage, origin: Origin) -> Reply:
         direct = command.agent_type is not None
-        agent = self._agent(command.agent_type or self._acting_agent(session), command)
+        agent = await self._agent(session, command.agent_type or self._acting_agent(session), command)
         head = self._head(session, command, origin)
         message = Message(command, origin.client_id, agent, head.now, self._engine)
         try:
-            reply = await self._commands.user_message(
-                head,
-                message.plan(),
-                seems_busy=self._seems_busy(session.session_id),
-                reject_when_busy=command.on_busy == "reject",
-                most_waiting=self._engine.settings.queue_limit,
-            )
+            reply = await self._send(session, command, head, message)
             self._show(session, reply)
             self._note_busy(session.session_id, reply)
         finally:
@@ -111,11 +137,62 @@ class TurnService:
             self._remember(session, agent.type)
         start = message.started
         if start is not None and reply.turn_id == start.turn_id:
-            claim = self._engine.first_claim(
-                session.session_id, start.turn_id, start.answer_id, message.message_id, agent.type, head.now
+            begun = Begun(
+                turn_id=start.turn_id,
+                message_id=message.message_id,
+                answer_id=start.answer_id,
+                agent_type=agent.type,
+                now=head.now,
             )
+            claim = self._engine.first_claim(session.session_id, session.owner, begun)
             self._engine.begin(claim)
         return reply
+
+    async def _send(self, session: Session, command: UserMessage, head: CommandHead, message: Message) -> Reply:
+        """Store the message: it begins a turn, waits for one, or makes the running one end."""
+        if command.on_busy != "interrupt":
+            return await self._begin_or_wait(session, command, head, message)
+        turn_id = self._engine.active_turn(session.session_id) or session.active_turn
+        for _ in range(_PREPARATIONS):
+            try:
+                if turn_id is None:
+                    return await self._begin_or_wait(session, command, head, message)
+                return await self._interrupt(session, command, head, message, turn_id)
+            except StaleError as stale:
+                if turn_id is None and stale.active_turn is None:
+                    # It is the agent that has changed.
+                    raise
+                turn_id = stale.active_turn
+        raise _unsettled(command)
+
+    async def _begin_or_wait(
+        self, session: Session, command: UserMessage, head: CommandHead, message: Message
+    ) -> Reply:
+        return await self._commands.user_message(
+            head,
+            message.plan(),
+            seems_busy=self._seems_busy(session.session_id),
+            on_busy=command.on_busy,
+            most_waiting=self._engine.settings.queue_limit,
+        )
+
+    async def _interrupt(
+        self, session: Session, command: UserMessage, head: CommandHead, message: Message, turn_id: UUID
+    ) -> Reply:
+        """Put the message before all others, and let the running turn end. Raises StaleError when it is another."""
+        plan = message.plan()
+        events = [plan.waits(), records.task_cancelling(turn_id, command, head.client_id)]
+        reply = await self._commands.interrupt(head, plan, turn_id, events, self._engine.settings.queue_limit)
+        if reply.commit is not None:
+            self._cancelled(session, reply, turn_id)
+        return reply
+
+    def _cancelled(self, session: Session, reply: Reply, turn_id: UUID) -> None:
+        """The session's turns are to end: those that waited go on here to do so, the others are told."""
+        for claim in reply.claims:
+            self._engine.begin(claim)
+        if turn_id not in {claim.turn_id for claim in reply.claims}:
+            self._engine.cancel(turn_id)
 
     async def _cancel(self, session: Session, command: Cancel, origin: Origin) -> Reply:
         turn_id = command.turn_id or self._engine.active_turn(session.session_id) or session.active_turn
@@ -136,17 +213,38 @@ class TurnService:
             raise _unsettled(command)
         self._show(session, reply)
         if reply.commit is not None and reply.turn_id is not None:
-            self._engine.cancel(reply.turn_id)
+            self._cancelled(session, reply, reply.turn_id)
         return reply
 
     async def _switch_agent(self, session: Session, command: SwitchAgent, origin: Origin) -> Reply:
-        target = self._agent(command.agent_type, command)
+        target = await self._agent(session, command.agent_type, command)
         acting = self._acting_agent(session)
-        events = [records.agent_switched(acting, target.type, command.reason, command.id)]
-        reply = await self._commands.switch_agent(self._head(session, command, origin), (acting, target.type), events)
+        events = [records.agent_switched(acting, target.type, command.reason, command.id, command.confidence)]
+        reply = await self._commands.switch_agent(
+            self._head(session, command, origin),
+            (acting, target.type),
+            events,
+            reason=command.reason,
+            confidence=command.confidence,
+        )
         self._show(session, reply)
         if reply.commit is not None:
             self._remember(session, target.type)
+        return reply
+
+    async def _tool_result(self, session: Session, command: ToolResult, origin: Origin) -> Reply:
+        head = self._head(session, command, origin)
+        return self._heard(session, await self._answers.tool_result(session, command, head, origin))
+
+    async def _decide(self, session: Session, command: HitlDecision, origin: Origin) -> Reply:
+        head = self._head(session, command, origin)
+        return self._heard(session, await self._answers.decide(session, command, head, origin))
+
+    def _heard(self, session: Session, reply: Reply) -> Reply:
+        """An answer was taken: its turn goes on."""
+        self._show(session, reply)
+        if reply.commit is not None:
+            self._engine.news(reply, session.session_id)
         return reply
 
     async def _queue_update(self, session: Session, command: QueueUpdate, origin: Origin) -> Reply:
@@ -201,11 +299,13 @@ class TurnService:
             client_id=origin.client_id,
             n=command.n,
             now=self._engine.now(),
+            worker_id=self._engine.worker_id,
+            transport=origin.transport,
         )
 
-    def _agent(self, agent_type: str, command: Command) -> AgentDefinition:
+    async def _agent(self, session: Session, agent_type: str, command: Command) -> AgentDefinition:
         try:
-            return self._engine.registry.get(agent_type).definition
+            return (await self._engine.agent_of(session.session_id, agent_type)).definition
         except ParleyError as error:
             error.id = command.id
             raise
@@ -235,7 +335,7 @@ class TurnService:
             self._agents.popitem(last=False)
 
 
-_StoredCommand = UserMessage | Cancel | SwitchAgent | QueueUpdate
+_StoredCommand = UserMessage | ToolResult | SwitchAgent | HitlDecision | Cancel | QueueUpdate
 
 
 def _ack(command: _StoredCommand, reply: Reply) -> Ack:

@@ -23,6 +23,10 @@ class TurnSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_steps: Annotated[int, Meta(ge=1, le=1000)] = 25
     #: How often a step is begun before its message is closed as interrupted.
     max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 5
+    #: How often a turn may be handed to another agent.
+    max_switches: Annotated[int, Meta(ge=0, le=100)] = 8
+    #: How deep agents may ask each other.
+    max_depth: Annotated[int, Meta(ge=0, le=16)] = 3
     #: Tool calls in one step.
     max_calls: Annotated[int, Meta(ge=1, le=1000)] = 64
     #: Where a message is cut off (finish reason `length`).
@@ -43,11 +47,11 @@ class ToolsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Tools that clients run. Times are in seconds."""
 
     #: What a client may take over one call; each sign of progress from it begins the time anew.
-    deadline: Seconds = 300
+    deadline: Seconds = 300.0
     #: How long a call is kept for a client that went away, before another one gets it.
-    grace: Annotated[float, Meta(ge=0, le=86_400)] = 30
+    grace: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     #: How long a call waits for a client that offers its tool; then it fails, and the agent is told.
-    wait: Seconds = 60
+    wait: Seconds = 60.0
     #: Tools that one client may register.
     max_registered: Annotated[int, Meta(ge=1, le=256)] = 128
 
@@ -56,9 +60,9 @@ class ApprovalSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Tool calls that wait for a person. Times are in seconds."""
 
     #: After how long a call that nobody decided about is rejected; 0 is never. Policies may say otherwise.
-    timeout: Patience = 0
+    timeout: Patience = 0.0
     #: How long before that those who follow the session are warned; 0 is not at all.
-    warn_before: Annotated[float, Meta(ge=0, le=86_400)] = 60
+    warn_before: Annotated[float, Meta(ge=0, le=86_400)] = 60.0
     #: What people may decide: `approve`, `edit`, `reject`, `respond`. Policies may say otherwise.
     decisions: Annotated[tuple[Decision, ...], Meta(min_length=1)] = ("approve", "edit", "reject", "respond")
 

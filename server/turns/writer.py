@@ -10,8 +10,8 @@ from protocol.events import MessageDelta, Part
 from protocol.values import clean_text
 from server.agents.interface import AgentError, Reasoning, Text, ToolCallDelta
 from server.turns.outlet import Outlet
+from storage.claims import Claim
 from storage.ids import new_id
-from storage.turns import Claim
 
 __all__ = ["MessageWriter"]
 

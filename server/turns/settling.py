@@ -1,0 +1,308 @@
+"""The tool calls of one step on their way to their results: each gets exactly one, whatever happens.
+
+A round looks at the calls, plans what can be done now, and writes all of it in one transaction. When nothing is left
+but what somebody else has to do (a person, a client, another turn), that same transaction parks the turn: no task is
+left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import structlog
+
+from protocol.errors import ParleyError
+from protocol.values import clean_text
+from server.agents.interface import ToolContext
+from server.agents.registry import HANDOFF_TOOL
+from server.agents.tools import ToolError
+from server.turns import records, results
+from server.turns.asking import Asked
+from server.turns.endings import end_turn
+from server.turns.executors import Offers
+from server.turns.moves import Move
+from server.turns.planner import Ending, Plan, Scene, plan
+from server.turns.results import Result
+from storage.claims import NewsError
+from storage.ids import new_id
+from storage.moves import Call, CallState
+
+if TYPE_CHECKING:
+    from server.turns.run import TurnRun
+
+__all__ = ["Settling"]
+
+_log = structlog.get_logger(__name__)
+
+_HANDED_OVER = "The {agent} agent has the turn now, and goes on with the whole conversation."
+_HANDED_TWICE = "The turn was handed to another agent already."
+_NO_SUCH_AGENT = "The {agent} agent cannot hand over to, or ask, {target!r}."
+_TOO_MANY_SWITCHES = "The turn was handed over as often as it may be ({limit}); finish it yourself."
+_TOO_DEEP = "Agents may ask each other no deeper than {limit}; do it yourself."
+
+_STATES: dict[str, CallState] = {"cancelled": "cancelled", "expired": "rejected"}
+_TEXTS = {
+    "cancelled": results.CANCELLED,
+    "expired": results.EXPIRED,
+    "deadline": results.DEADLINE,
+    "lost": results.INTERRUPTED,
+}
+
+
+class Settling:
+    """The calls of the present step of a run."""
+
+    def __init__(self, run: TurnRun) -> None:
+        self._run = run
+        self._tasks: dict[UUID, asyncio.Task[None]] = {}
+        self._results: dict[UUID, Result] = {}
+
+    async def begin(self, move: Move, asked: Sequence[Asked]) -> None:
+        """Store the step's calls, with all that can be done about them at once, and go on as `settle` does.
+
+        `move` holds the message in which the agent made them.
+        """
+        for each in asked:
+            move.call(each.call)
+        for each in asked:
+            if each.approval is not None:
+                move.ask(each.call, each.approval, each.parameters)
+            if each.audit is not None:
+                move.audit(each.audit)
+            if each.refusal is not None:
+                move.end_call(each.call, Result(error=clean_text(each.refusal)), "failed")
+        try:
+            calls = [each.call for each in asked if each.refusal is None]
+            if not await self._round(calls, move, first=True):
+                await self._settle()
+        finally:
+            await self._end_tasks()
+
+    async def settle(self) -> None:
+        """Go on until the step is over, or the turn is parked."""
+        try:
+            await self._settle()
+        finally:
+            await self._end_tasks()
+
+    async def _settle(self) -> None:
+        run, engine = self._run, self._run.engine
+        while True:
+            run.heard.clear()
+            step = await engine.persist(lambda: engine.turns.calls(run.claim))
+            run.claim.news = step.news
+            if step.cancel_requested:
+                run.cancel()
+            if await self._round(step.calls, Move(run.claim, engine.now()), first=False):
+                return
+
+    async def _round(self, calls: Sequence[Call], move: Move, *, first: bool) -> bool:
+        """Do what can be done now; whether the step is over or the turn is parked."""
+        run = self._run
+        made = plan(calls, await self._scene(calls, move))
+        answered = self._fill(move, made)
+        open_calls = [call for call in made.rest if call.call_id not in answered]
+        starting = [call for call in made.starts if call.call_id not in answered]
+        busy = bool(self._tasks.keys() - self._results.keys()) or bool(starting)
+        run.due_at = min(
+            (moment for call in open_calls for moment in (call.deadline, call.release_at) if moment is not None),
+            default=None,
+        )
+        if first or not (made.empty and busy):
+            try:
+                await self._write(move, over=not open_calls, park=bool(open_calls) and not busy, first=first)
+            except NewsError:
+                return False
+        for ending in made.endings:
+            self._results.pop(ending.call.call_id, None)
+            self._tasks.pop(ending.call.call_id, None)
+        for call in starting:
+            self._tasks[call.call_id] = asyncio.create_task(self._execute(call))
+        for child in move.children:
+            run.engine.begin_child(run.claim, child, move.now)
+        if not open_calls or run.parked:
+            return True
+        if busy:
+            await run.heard.wait()
+        return False
+
+    async def _scene(self, calls: Sequence[Call], move: Move) -> Scene:
+        run, terms = self._run, self._run.engine.terms
+        wanted = any(call.open and call.executor == "client" and call.state != "awaiting_approval" for call in calls)
+        offers = Offers(await terms.executors.offers(run.claim.session_id) if wanted else ())
+        return Scene(
+            now=move.now,
+            cancelling=run.cancelling,
+            here=self._tasks.keys() - self._results.keys(),
+            results=self._results.keys(),
+            executor=offers.executor,
+            offers=offers.offers,
+            idempotent=self._idempotent,
+            deadline=terms.tools.deadline,
+            wait=terms.tools.wait,
+        )
+
+    def _idempotent(self, name: str) -> bool:
+        tool = self._run.engine.registry.server_tools.get(name)
+        return name == HANDOFF_TOOL or (tool is not None and tool.spec.idempotent)
+
+    # --- what is written
+
+    def _fill(self, move: Move, made: Plan) -> set[UUID]:
+        """Put the plan into the move; the calls that have their result by that although they were to begin."""
+        answered: set[UUID] = set()
+        for ending in made.endings:
+            self._end(move, ending)
+        for dispatched in made.dispatches:
+            move.dispatch(dispatched.call, dispatched.client_id, dispatched.deadline)
+        for call in made.starts:
+            if call.name == HANDOFF_TOOL:
+                move.end_call(call, *self._hand_over(move, call))
+                answered.add(call.call_id)
+            else:
+                move.start(call)
+        for call in made.children:
+            refusal = self._ask_agent(move, call)
+            if refusal is not None:
+                move.end_call(call, Result(error=refusal), "failed")
+                answered.add(call.call_id)
+        return answered
+
+    def _end(self, move: Move, ending: Ending) -> None:
+        call, cause = ending.call, ending.cause
+        if call.state == "awaiting_approval":
+            move.close_approval(call, expired=cause == "expired")
+        if cause == "result":
+            result = self._results[call.call_id]
+            move.end_call(call, result, _state_of(result))
+        elif cause == "nobody":
+            move.end_call(call, Result(error=results.NO_EXECUTOR.format(name=call.name)), "failed")
+        else:
+            move.end_call(call, Result(error=_TEXTS[cause]), _STATES.get(cause, "failed"))
+
+    def _hand_over(self, move: Move, call: Call) -> tuple[Result, CallState]:
+        """What comes of a hand-over: always a result, whatever the agent asked for."""
+        claim, engine = self._run.claim, self._run.engine
+        arguments = records.value_of(call.effective_arguments)
+        target = self._target(arguments, "handoffs")
+        if target is None:
+            wrong = _NO_SUCH_AGENT.format(agent=claim.agent_type, target=_named(arguments))
+            return Result(error=wrong), "failed"
+        if move.hands_over:
+            return Result(error=_HANDED_TWICE), "failed"
+        if claim.switches >= engine.settings.max_switches:
+            return Result(error=_TOO_MANY_SWITCHES.format(limit=engine.settings.max_switches)), "failed"
+        reason = arguments.get("reason")
+        move.hand_over(target, reason if isinstance(reason, str) else None)
+        self._run.next_agent = target.type
+        return Result(value=_HANDED_OVER.format(agent=target.type)), "completed"
+
+    def _ask_agent(self, move: Move, call: Call) -> str | None:
+        """Let another agent answer the call in a turn of its own; else why not, for the model."""
+        claim, limit = self._run.claim, self._run.engine.settings.max_depth
+        arguments = records.value_of(call.effective_arguments)
+        target = self._target(arguments, "delegates")
+        if target is None:
+            return _NO_SUCH_AGENT.format(agent=claim.agent_type, target=_named(arguments))
+        if claim.depth >= limit:
+            return _TOO_DEEP.format(limit=limit)
+        move.begin_child(call, target, str(arguments.get("task", "")))
+        return None
+
+    def _target(self, arguments: Any, field: str) -> Any:
+        """The definition of the agent that the arguments name, if the acting agent may turn to it."""
+        registry = self._run.engine.registry
+        name = _named(arguments)
+        try:
+            acting = registry.get(self._run.claim.agent_type).definition
+            return registry.get(name).definition if name in getattr(acting, field) else None
+        except ParleyError:
+            return None
+
+    async def _write(self, move: Move, *, over: bool, park: bool, first: bool) -> None:
+        run, claim = self._run, self._run.claim
+        next_message_id = None
+        if over:
+            next_message_id = await self._finish(move)
+        await run.write(
+            move,
+            "done" if over else "tools",
+            expected_news=None if first else claim.news,
+            park=park,
+            next_message_id=next_message_id,
+            closes=claim.message_id if first else None,
+        )
+
+    async def _finish(self, move: Move) -> UUID | None:
+        """The step is over: the next one's message, or the turn ends."""
+        run = self._run
+        limit = run.engine.settings.max_steps
+        if run.cancelling:
+            await end_turn(run, move, "cancelled")
+        elif run.claim.step >= limit:
+            error = records.step_limit(limit)
+            move.announce([records.turn_error(run.claim, error, with_message=False)])
+            await end_turn(run, move, "failed", error=error)
+        else:
+            return new_id()
+        return None
+
+    # --- what runs here
+
+    async def _execute(self, call: Call) -> None:
+        """Run a tool of the server, and keep its result until a round stores it."""
+        run, engine, claim = self._run, self._run.engine, self._run.claim
+        tool = engine.registry.server_tools.get(call.name)
+        context = ToolContext(
+            session_id=claim.session_id,
+            turn_id=claim.turn_id,
+            call_id=str(call.call_id),
+            agent_type=claim.agent_type,
+            now=engine.clock.now,
+            owner=claim.owner,
+        )
+        value: Any = None
+        error: str | None = None
+
+        async def execute() -> None:
+            nonlocal value, error
+            if tool is None:
+                error = results.NO_EXECUTOR.format(name=call.name)
+                return
+            try:
+                value = await tool.call(call.effective_arguments, context)
+            except ToolError as failure:
+                error = clean_text(failure.message)
+            except Exception as failure:  # noqa: BLE001 - a tool must not end its turn
+                # Tools of other makes than ours. What it says may hold paths and secrets: it is for the log.
+                _log.exception("tool_failed", tool=call.name)
+                error = f"{call.name} failed ({type(failure).__name__})"
+
+        began = engine.clock.monotonic()
+        ended = await run.interruptible(execute())
+        took = round((engine.clock.monotonic() - began) * 1000)
+        cancelled = Result(error=results.CANCELLED, duration_ms=took)
+        self._results[call.call_id] = Result(value, error, took) if ended else cancelled
+        run.heard.set()
+
+    async def _end_tasks(self) -> None:
+        """Whatever still runs here ends: the turn is over, another process has it, or the server stops."""
+        tasks = [task for task in self._tasks.values() if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+def _state_of(result: Result) -> CallState:
+    if result.error is None:
+        return "completed"
+    return "cancelled" if result.error == results.CANCELLED else "failed"
+
+
+def _named(arguments: Any) -> str:
+    name = arguments.get("agent_type") if isinstance(arguments, dict) else None
+    return name if isinstance(name, str) else ""
