@@ -19,6 +19,8 @@ from server.config.sources import Place, dotted
 
 __all__ = ["Key", "Section", "documentation", "find_key", "meant", "sections", "words"]
 
+#: What the free name of a table is.
+_FREE: Final = {"mcp.*": "NAME", "prices.*": "MODEL"}
 _FIELD: Final = re.compile(r"(\w+): ")
 
 
@@ -53,10 +55,10 @@ class Section(Struct, frozen=True, kw_only=True):
 
     @property
     def header(self) -> str:
-        """As it stands in a file; TYPE is for the reader to fill in."""
+        """As it stands in a file; a word in capitals is for the reader to fill in."""
         if self.name.endswith("[]"):
             return f"[[{self.name.removesuffix('[]')}]]"
-        return f"[{self.name.replace('*', 'TYPE')}]"
+        return f"[{self.name.replace('*', _FREE.get(self.name, 'TYPE'))}]"
 
 
 @cache
@@ -64,7 +66,8 @@ def sections() -> tuple[Section, ...]:
     """All of them, in the order in which people should read them."""
     info = types.type_info(Sections)
     assert isinstance(info, types.StructType)
-    return tuple(section for field in info.fields for section in _sections(field.name, field.type, ""))
+    found = ((field.name, _table(field.type)) for field in info.fields)
+    return tuple(section for name, table in found if table for section in _sections(name + table[0], table[1], ""))
 
 
 def find_key(place: Place) -> Key | None:
@@ -115,10 +118,12 @@ def words(info: types.Type) -> str:
             text = " or ".join(words(kind) for kind in kinds if not isinstance(kind, types.NoneType))
         case types.LiteralType(values=values):
             text = ", ".join(f"`{value}`" for value in values[:-1]) + f" or `{values[-1]}`"
+        case types.VarTupleType(item_type=types.LiteralType() as item):
+            text = f"list of {words(item)}"
         case types.VarTupleType(item_type=item):
-            text = f"list of {words(item)}s"
+            text = f"list of {_plural(words(item))}"
         case types.DictType(value_type=item):
-            text = "table" if isinstance(item, types.AnyType) else f"table of {words(item)}s"
+            text = "table" if isinstance(item, types.AnyType) else f"table of {_plural(words(item))}"
         case types.StrType(max_length=most):
             text = "text" if most is None else f"text (at most {most:,} characters)"
         case types.IntType() | types.FloatType():
@@ -128,6 +133,11 @@ def words(info: types.Type) -> str:
         case _:
             raise AssertionError(f"no words for {info}")
     return text
+
+
+def _plural(text: str) -> str:
+    noun, space, bounds = text.partition(" ")
+    return f"{noun}s{space}{bounds}"
 
 
 def _range(info: types.IntType | types.FloatType) -> str:

@@ -20,6 +20,8 @@ __all__ = ["CONFIG_NAME", "Reading", "load", "read"]
 
 CONFIG_NAME: Final = "parley.toml"
 
+#: The sections of which there may be many: `[[policies]]`.
+_ARRAYS: Final = frozenset(name for name in Sections.__struct_fields__ if isinstance(getattr(Sections(), name), tuple))
 _DATA_DIR: Final = "database.data_dir"
 
 _Layer = Mapping[str, tuple[Any, Source]]
@@ -116,8 +118,16 @@ def _read_file(given: Given, path: Path) -> list[Problem]:
         return [Problem(str(path), str(error))]
     lines = find_lines(text)
     problems = []
-    for name in [name for name in Sections.__struct_fields__ if not isinstance(values.get(name, {}), dict)]:
-        problems.append(Problem(name, "expected a table", Source("file", str(path), lines.get((name,)))))
-        del values[name]
+    for name in [name for name in Sections.__struct_fields__ if name in values]:
+        wanted = "an array of tables" if name in _ARRAYS else "a table"
+        if not _is_section(values[name], array=name in _ARRAYS):
+            problems.append(Problem(name, f"expected {wanted}", Source("file", str(path), lines.get((name,)))))
+            del values[name]
     given.put_file(values, str(path), lines)
     return problems
+
+
+def _is_section(value: Any, *, array: bool) -> bool:
+    if array:
+        return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+    return isinstance(value, dict)

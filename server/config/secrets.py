@@ -14,7 +14,7 @@ _NAME: Final = re.compile(
     r"(?:^|[_-])(?:token|key|secret|password|passwd|credentials?|auth|authorization)(?:_sha256)?$"
 )
 #: Tables all of whose texts are secrets, as nobody knows what an endpoint wants in there.
-_TABLES: Final = ("model.extra_headers.",)
+_TABLES: Final = re.compile(r"model\.extra_headers\.|mcp\.[^.]+\.(?:env|headers)\.")
 #: The password of a URL goes up to the last `@`, as those who forget to escape one would have it.
 _PASSWORD: Final = re.compile(r"(?<=://)([^\s:/@]*):.*@", re.DOTALL)
 _PARAMETER: Final = re.compile(r"([^&?#=]+)=([^&#]*)")
@@ -71,4 +71,4 @@ def _parameter(found: re.Match[str]) -> str:
 
 
 def _is_secret(key: str) -> bool:
-    return key.startswith(_TABLES) or bool(_NAME.search(key.rpartition(".")[2].strip('"').lower()))
+    return bool(_TABLES.match(key)) or bool(_NAME.search(key.rpartition(".")[2].strip('"').lower()))

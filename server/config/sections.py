@@ -15,12 +15,13 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from server.agents.config import AgentsConfig
+from server.agents.mcp.settings import NAME_PATTERN, McpSettings
 from server.agents.model.settings import ModelSettings
 from server.channel.settings import ChannelSettings
 from server.config.secrets import hidden_url
 from server.config.sources import DEFAULT, Source
 from server.turns.limits import LimitSettings
-from server.turns.settings import TurnSettings
+from server.turns.settings import ApprovalSettings, PolicySettings, PriceSettings, ToolsSettings, TurnSettings
 
 __all__ = [
     "MIN_TOKEN_LENGTH",
@@ -42,6 +43,9 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _HOST_NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9])?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s*]+")
+
+#: Half of what a tool's name may have; the other half is for the tool.
+_MCP_NAME_LENGTH: Final = 32
 
 Seconds: TypeAlias = Annotated[float, Meta(ge=0, le=3600)]
 Count: TypeAlias = Annotated[int, Meta(ge=1, le=1000)]
@@ -152,6 +156,11 @@ class Sections(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelSettings = ModelSettings()
     turns: TurnSettings = TurnSettings()
     limits: LimitSettings = LimitSettings()
+    tools: ToolsSettings = ToolsSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    policies: tuple[PolicySettings, ...] = ()
+    mcp: dict[str, McpSettings] = {}
+    prices: dict[str, PriceSettings] = {}
     log: LogSettings = LogSettings()
 
     def __post_init__(self) -> None:
@@ -159,6 +168,16 @@ class Sections(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError(
                 f"server.host: {self.server.host} can be reached from other machines, and nobody would be asked who "
                 "they are; configure [[auth.tokens]], or listen on 127.0.0.1"
+            )
+        for name in self.mcp:
+            if not NAME_PATTERN.fullmatch(name) or len(name) > _MCP_NAME_LENGTH:
+                raise ValueError(
+                    f"mcp: {name!r} cannot be part of a tool's name; use letters, digits and single - or _, "
+                    f"{_MCP_NAME_LENGTH} characters at most"
+                )
+        if len(currencies := sorted({price.currency for price in self.prices.values()})) > 1:
+            raise ValueError(
+                f"prices: costs are added up, so all are in one currency; there are {', '.join(currencies)}"
             )
 
 

@@ -42,7 +42,9 @@ class Entry(Struct, frozen=True):
 def entries(config: Config) -> Iterator[Entry]:
     """All keys, section by section; of tables with free names, and of arrays of tables, those that are set."""
     for name in Sections.__struct_fields__:
-        yield from _entries(config, (name,), getattr(config, name), None)
+        value = getattr(config, name)
+        if isinstance(value, Struct) or value:
+            yield from _entries(config, (name,), value, None)
 
 
 def as_toml(value: Any) -> str:
