@@ -39,7 +39,7 @@ _IDLE_LIFETIME: Final = 300.0
 _Pool: TypeAlias = "asyncpg.pool.Pool[asyncpg.Record]"
 _Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-_SERVER_SETTINGS: Final = {
+SERVER_SETTINGS: Final = {
     "application_name": "parley",
     # Statements are short and run often: compiling them, or planning them anew for each call, costs more than it gives.
     "jit": "off",
@@ -108,7 +108,7 @@ class Database:
                 max_inactive_connection_lifetime=_IDLE_LIFETIME,
                 # The statements are few, and none of them grows old.
                 max_cached_statement_lifetime=0,
-                server_settings=_SERVER_SETTINGS,
+                server_settings=SERVER_SETTINGS,
                 **arguments,
             )
         except Exception as error:
