@@ -131,8 +131,12 @@ class Sessions:
         Raises ParleyError: INVALID for a bad alias, CONFLICT when the owner has used it before, LIMIT_REACHED.
         """
         alias = given.get("alias")
+        thread_agent = given.get("thread_agent")
         if alias is not None:
             parse_alias(alias)
+        if alias is not None and thread_agent is not None:
+            alias = _thread_alias(thread_agent, alias)
+        elif alias is not None:
             own_id = as_uuid(alias)
             if own_id is not None and await self._database.fetchrow("session_by_id", owner, own_id) is not None:
                 raise ParleyError(ErrorCode.CONFLICT, f"{alias!r} is the id of another session of yours")
@@ -140,7 +144,7 @@ class Sessions:
             row = await self._database.fetchrow(
                 "create_session",
                 *(new_id(), owner, new_epoch(), agent, given.get("title"), now, alias),
-                *(given.get("project_id"), given.get("thread_agent"), most),
+                *(given.get("project_id"), thread_agent, most),
             )
         except asyncpg.UniqueViolationError as error:
             if error.constraint_name != "session_aliases_are_unique":
@@ -167,6 +171,13 @@ class Sessions:
         if row["deleted_at"] is not None:
             raise ParleyError(ErrorCode.SESSION_GONE, f"the session {reference!r} was deleted")
         return _session(row)
+
+    async def thread(self, owner: str, agent: str, thread: str) -> Session | None:
+        """The session that is this thread of an agent, None when there is none. Raises ParleyError(SESSION_GONE)."""
+        row = await self._database.fetchrow("session_by_alias", owner, _thread_alias(agent, parse_alias(thread)))
+        if row is not None and row["deleted_at"] is not None:
+            raise ParleyError(ErrorCode.SESSION_GONE, f"the thread {thread!r} was deleted")
+        return None if row is None else _session(row)
 
     async def list(
         self, owner: str, *, limit: int, offset: int, active_only: bool = True, project_id: UUID | None = None
@@ -237,6 +248,11 @@ class Sessions:
     async def heads(self, session_ids: Sequence[UUID]) -> dict[UUID, int]:
         """The number of the last event of each of the sessions that exist."""
         return dict(await self._database.fetch("session_heads", list(session_ids)))  # type: ignore[arg-type]
+
+
+def _thread_alias(agent: str, thread: str) -> str:
+    """How a thread of an agent is called among its owner's sessions: as nothing can be called that has no agent."""
+    return f"{agent}/{thread}"
 
 
 def _escaped(text: str) -> str:

@@ -13,20 +13,19 @@ StreamFraming = Literal["sse", "ndjson"]
 EVENT_STREAM: Final = "text/event-stream"
 NDJSON: Final = "application/x-ndjson"
 
-#: In the order of our preference, which decides between equals.
 _TYPES: Final[dict[str, StreamFraming]] = {EVENT_STREAM: "sse", NDJSON: "ndjson"}
 
 
-def negotiate(request: web.Request) -> StreamFraming:
-    """The framing that `Accept` asks for: SSE unless NDJSON is wanted more.
+def negotiate(request: web.Request, preferred: StreamFraming = "sse") -> StreamFraming:
+    """The framing that `Accept` asks for: the preferred one unless the other is wanted more.
 
     Raises 406 when it wants neither.
     """
     ranges = [_range(text) for text in ",".join(request.headers.getall(hdrs.ACCEPT, ())).split(",") if text.strip()]
     if not ranges:
-        return "sse"
+        return preferred
     qualities = {media_type: _quality(media_type, ranges) for media_type in _TYPES}
-    best = max(_TYPES, key=lambda media_type: qualities[media_type])
+    best = max(_TYPES, key=lambda media_type: (qualities[media_type], _TYPES[media_type] == preferred))
     if not qualities[best]:
         raise web.HTTPNotAcceptable(reason=f"this address speaks {' and '.join(_TYPES)}")
     return _TYPES[best]

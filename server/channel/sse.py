@@ -23,7 +23,7 @@ from server.channel.negotiation import NDJSON, negotiate
 from server.channel.streams import Opening, open_stream
 from server.channel.subscriber import Wire
 
-__all__ = ["events"]
+__all__ = ["HttpStream", "begin", "events", "is_chunked"]
 
 _HEADERS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
@@ -49,38 +49,56 @@ async def events(request: web.Request) -> web.StreamResponse:
             # A browser came back by itself; this is the answer that makes it stop (WHATWG HTML, section 9.2.3).
             return web.Response(status=204)
         raise
-    stream = _EventStream() if framing == "sse" else _LineStream()
-    chunked = request.version >= HttpVersion11
-    if chunked:
+    return await begin(request, opening, _wire(framing, is_chunked(request)))
+
+
+def is_chunked(request: web.Request) -> bool:
+    """Whether the answer to a request can be sent in chunks (RFC 9112, section 7.1)."""
+    return request.version >= HttpVersion11
+
+
+async def begin(request: web.Request, opening: Opening, wire: Wire) -> HttpStream:
+    """Begin one stream over HTTP, in whatever framing; what is returned lives until it ends."""
+    stream = _EventStream() if wire.framing == "sse" else _LineStream()
+    if wire.chunked:
         stream.enable_chunked_encoding()
     else:
         # Without chunks the end of the stream is the end of the connection (RFC 9112, section 6.3).
         stream.force_close()
-    return await stream.open(request, opening, _wire(framing, chunked))
+    return await stream.open(request, opening, wire)
 
 
-class _HttpStream(Connection):
+class HttpStream(Connection):
     """Bytes without an end of their own: the response ends, or the connection is cut."""
 
     __slots__ = ("_ending",)
 
     @override
     async def open(self, request: web.Request, opening: Opening, wire: Wire) -> Self:
-        self._ending: asyncio.Future[Disconnect] = asyncio.get_running_loop().create_future()
+        """Send the head and begin to listen."""
+        self._ending: asyncio.Future[Disconnect | None] = asyncio.get_running_loop().create_future()
         return await super().open(request, opening, wire)
 
     @override
     def end(self, code: ErrorCode, farewell: Disconnect) -> None:
+        """Begin to end the response. Idempotent."""
         if not self._ending.done():
             self._ending.set_result(farewell)
 
+    def finish(self) -> None:
+        """End it well: all that there was to say is said."""
+        if not self._ending.done():
+            self._ending.set_result(None)
+
     @override
-    def _next(self) -> asyncio.Future[Disconnect]:
+    def _next(self) -> asyncio.Future[Disconnect | None]:
         return self._ending
 
     @override
-    async def _take(self, message: Disconnect) -> bool:
+    async def _take(self, message: Disconnect | None) -> bool:
         """Take leave: it is all that comes."""
+        if message is None:
+            return False
         if self.wire.framing == "sse" and message.retry_after_ms is not None and not self.socket.is_closing():
             # For an EventSource that comes back by itself, whatever the page makes of `disconnect`.
             retry = f"retry: {message.retry_after_ms}\n\n".encode()
@@ -97,7 +115,7 @@ class _HttpStream(Connection):
             self.socket.abort()
 
 
-class _EventStream(_HttpStream, EventSourceResponse):
+class _EventStream(HttpStream, EventSourceResponse):
     """The head of an event stream as aiohttp-sse sets it up; it sends nothing by itself."""
 
     __slots__ = ()
@@ -115,7 +133,7 @@ class _EventStream(_HttpStream, EventSourceResponse):
         return await web.StreamResponse.prepare(self, request)
 
 
-class _LineStream(_HttpStream):
+class _LineStream(HttpStream):
     """The head of a stream of lines."""
 
     __slots__ = ()

@@ -13,7 +13,7 @@ from protocol.errors import ErrorCode, ParleyError
 from protocol.explain import explain
 from protocol.values import check_value
 
-__all__ = ["body_of", "query_of"]
+__all__ = ["body_of", "json_of", "query_of"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -29,6 +29,16 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
     Raises ParleyError: MALFORMED when it is no JSON, INVALID with the field's path, TOO_LARGE, STALE
     when it did not come in time.
     """
+    value = await json_of(request)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        message, path = explain(error, value)
+        raise ParleyError(ErrorCode.INVALID, message, path=path) from None
+
+
+async def json_of(request: web.Request) -> object:
+    """The JSON body as it came, checked for what cannot be kept. Raises ParleyError as `body_of` does."""
     try:
         async with asyncio.timeout(_BODY_TIMEOUT):
             data = await request.read()
@@ -40,11 +50,7 @@ async def body_of(request: web.Request, kind: type[T]) -> T:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise ParleyError(ErrorCode.MALFORMED, f"the body is not JSON: {reason}", path="$") from None
     check_value(value, "$", _MAX_NESTING)
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        message, path = explain(error, value)
-        raise ParleyError(ErrorCode.INVALID, message, path=path) from None
+    return value
 
 
 def query_of(request: web.Request, kind: type[T]) -> T:
