@@ -19,13 +19,17 @@ from server.channel.limits import Limits
 from server.clock import Clock
 from server.config import Config
 from server.store import Store
+from server.turns.forking import Forking
 from server.turns.service import TurnService
 from server.turns.spaces import Spaces
+from storage.audit import Audit
 from storage.log import EventLog
 from storage.messages import Messages
+from storage.metrics import Metrics
 from storage.pool import Database
 from storage.projects import Projects
 from storage.sessions import Sessions
+from storage.switches import Switches
 
 __all__ = ["SERVICES", "Phase", "Services"]
 
@@ -58,6 +62,10 @@ class Services:
     projects: Projects
     directory: AgentDirectory
     spaces: Spaces
+    forking: Forking
+    switches: Switches
+    metrics: Metrics
+    audit: Audit
     #: Where the model is asked, if one is configured.
     endpoint: Endpoint | None = None
     phase: Phase = Phase.STARTING
