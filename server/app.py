@@ -38,16 +38,21 @@ from server.turns.engine import Engine
 from server.turns.executors import NoExecutors
 from server.turns.policy import Policy
 from server.turns.pricing import Prices
+from server.turns.forking import Forking
 from server.turns.service import TurnService
 from server.turns.spaces import Spaces
 from server.turns.terms import Terms
 from server.version import VERSION
 from server.web.routes import add_routes as add_web_routes
+from storage.audit import Audit
+from storage.forks import Forks
 from storage.log import EventLog
 from storage.messages import Messages
+from storage.metrics import Metrics
 from storage.pool import Database
 from storage.projects import Projects
 from storage.sessions import Sessions
+from storage.switches import Switches
 
 __all__ = ["LIFECYCLE", "build", "create_app"]
 
@@ -80,6 +85,10 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         tools=config.tools,
         approvals=config.approvals,
         spaces=spaces,
+        forking=Forking(sessions, Forks(db), directory, config.limits, clock),
+        switches=Switches(db),
+        metrics=Metrics(db),
+        audit=Audit(db),
         agents=directory.agent,
     )
     turns = TurnService(db, Engine(db, registry, hub, clock, config.turns, terms))
@@ -99,6 +108,10 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         projects=projects,
         directory=directory,
         spaces=spaces,
+        forking=Forking(sessions, Forks(db), directory, config.limits, clock),
+        switches=Switches(db),
+        metrics=Metrics(db),
+        audit=Audit(db),
         endpoint=endpoint,
     )
 
