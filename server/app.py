@@ -85,10 +85,6 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         tools=config.tools,
         approvals=config.approvals,
         spaces=spaces,
-        forking=Forking(sessions, Forks(db), directory, config.limits, clock),
-        switches=Switches(db),
-        metrics=Metrics(db),
-        audit=Audit(db),
         agents=directory.agent,
     )
     turns = TurnService(db, Engine(db, registry, hub, clock, config.turns, terms))
