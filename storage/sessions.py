@@ -179,6 +179,12 @@ class Sessions:
             raise ParleyError(ErrorCode.SESSION_GONE, f"the thread {thread!r} was deleted")
         return None if row is None else _session(row)
 
+    async def shared(self, user_id: str, *, limit: int, offset: int) -> tuple[list[Session], int]:
+        """A page of others' sessions that the user is a member of, latest activity first, and how many there are."""
+        rows = await self._database.fetch("shared_sessions", user_id, limit, offset)
+        # One row at least, as the total is that of an empty page too.
+        return [_session(row) for row in rows if row["session_id"] is not None], rows[0]["total"]
+
     async def list(
         self, owner: str, *, limit: int, offset: int, active_only: bool = True, project_id: UUID | None = None
     ) -> tuple[list[Session], int]:
@@ -189,12 +195,6 @@ class Sessions:
         counted = await self._database.fetchrow("count_sessions", owner, active_only, project_id)
         assert counted is not None, "a count is one row"
         return [], counted[0]
-
-    async def shared(self, user_id: str, *, limit: int, offset: int) -> tuple[list[Session], int]:
-        """A page of others' sessions that the user is a member of, latest activity first, and how many there are."""
-        rows = await self._database.fetch("shared_sessions", user_id, limit, offset)
-        # One row at least, as the total is that of an empty page too.
-        return [_session(row) for row in rows if row["session_id"] is not None], rows[0]["total"]
 
     async def search(
         self,
