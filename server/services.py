@@ -20,6 +20,7 @@ from server.clock import Clock
 from server.config import Config
 from server.store import Store
 from server.turns.forking import Forking
+from server.turns.pricing import Prices
 from server.turns.service import TurnService
 from server.turns.spaces import Spaces
 from storage.audit import Audit
@@ -66,6 +67,7 @@ class Services:
     switches: Switches
     metrics: Metrics
     audit: Audit
+    prices: Prices
     #: Where the model is asked, if one is configured.
     endpoint: Endpoint | None = None
     phase: Phase = Phase.STARTING
