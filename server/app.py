@@ -79,9 +79,10 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     projects, spaces = Projects(db), Spaces(config.limits, clock)
     directory = AgentDirectory(registry, projects, model or partial(OfflineAgent, config=config.agents.offline))
     hub = Hub(log, sessions, clock, config.channel, version=VERSION)
+    prices = Prices(config.prices)
     terms = Terms(
         policy=Policy(config.policies, config.approvals),
-        prices=Prices(config.prices),
+        prices=prices,
         tools=config.tools,
         approvals=config.approvals,
         spaces=spaces,
@@ -108,6 +109,7 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         switches=Switches(db),
         metrics=Metrics(db),
         audit=Audit(db),
+        prices=prices,
         endpoint=endpoint,
     )
 
