@@ -105,11 +105,12 @@ class Calls:
 
     async def release(self, session_id: UUID, client_id: str, release_at: datetime) -> list[UUID]:
         """The client has left: what it runs is to be given to others at `release_at`. Returns the turns concerned."""
-        return await self._in_session("release_calls", session_id, client_id, release_at)
+        rows = await self._database.fetch("release_calls", session_id, client_id, release_at)
+        return [row[0] for row in rows]
 
     async def keep(self, session_id: UUID, client_id: str) -> list[UUID]:
         """The client is back: it keeps what it runs. Returns the turns concerned."""
-        return await self._in_session("keep_calls", session_id, client_id)
+        return [row[0] for row in await self._database.fetch("keep_calls", session_id, client_id)]
 
     async def release_of_dead(self, release_at: datetime, limit: int = 1000) -> list[UUID]:
         """Release what runs at clients that are on no live process, as if they had just left. Returns the turns."""
@@ -121,17 +122,10 @@ class Calls:
         Its turns that run get news, so that none of them parks without having looked who offers what.
         """
         arguments = (session_id, worker_id, list(names))
-        rows = await self._database.fetch("claim_for_tools", *arguments)
-        if rows and rows[0]["behind"]:
-            _, row = await self._database.together(("lock_any_session", session_id), ("claim_for_tools", *arguments))
-            rows = [] if row is None else [row]
-        return claims_of(rows[0]["claims"]) if rows else []
-
-    async def _in_session(self, name: str, session_id: UUID, *arguments: object) -> list[UUID]:
-        row = await self._database.fetchrow(name, session_id, *arguments)
+        row = await self._database.fetchrow("claim_for_tools", *arguments)
         if row is not None and row["behind"]:
-            _, row = await self._database.together(("lock_any_session", session_id), (name, session_id, *arguments))
-        return list(row["turns"]) if row is not None else []
+            _, row = await self._database.together(("lock_any_session", session_id), ("claim_for_tools", *arguments))
+        return claims_of(row["claims"]) if row is not None else []
 
 
 def _refuse(found: CallRow | None) -> NoReturn:

@@ -96,5 +96,5 @@ _COLUMNS: Final = (
 
 
 def claims_of(rows: Iterable[Any]) -> list[Claim]:
-    """The claims that a statement returned, be it as rows or as one column of records."""
-    return [Claim(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+    """The claims that a statement returned, as rows or as one column of records; what follows them is left out."""
+    return [Claim(**dict(zip(_COLUMNS, row, strict=False))) for row in rows]

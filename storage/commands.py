@@ -196,9 +196,9 @@ class Commands:
             head.worker_id,
             plan.approval_state,
             plan.call_state,
+            as_json([] if plan.message is None else [plan.message]),
             plan.final_arguments,
             plan.feedback,
-            as_json([] if plan.message is None else [plan.message]),
             as_json([plan.audit]),
             as_json([] if plan.rule is None else [plan.rule]),
         )

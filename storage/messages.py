@@ -48,11 +48,19 @@ class Messages:
     async def page(
         self, session_id: UUID, after_seq: int, limit: int, max_bytes: int = MAX_BYTES
     ) -> list[StoredMessage]:
-        """The messages after a number, in order: at most `limit`, and about `max_bytes`, but one when there is one."""
+        """The conversation after a number, in order: at most `limit`, and about `max_bytes`, but one if there is one."""
         rows = await self._database.fetch("message_page", session_id, after_seq, limit, max_bytes)
         return [StoredMessage(*row) for row in rows]
 
-    async def tail(self, session_id: UUID, limit: int, max_bytes: int = MAX_BYTES) -> list[StoredMessage]:
-        """The last messages, in order: at most `limit`, and about `max_bytes`, but one when there is one."""
-        rows = await self._database.fetch("message_tail", session_id, limit, max_bytes)
+    async def tail(
+        self, session_id: UUID, limit: int, max_bytes: int = MAX_BYTES, thread: UUID | None = None
+    ) -> list[StoredMessage]:
+        """The last messages, in order: at most `limit`, and about `max_bytes`, but one when there is one.
+
+        Those of the conversation, or with `thread` those that belong to that turn alone, which answers a call.
+        """
+        if thread is None:
+            rows = await self._database.fetch("message_tail", session_id, limit, max_bytes)
+        else:
+            rows = await self._database.fetch("thread_tail", session_id, limit, max_bytes, thread)
         return [StoredMessage(*row) for row in rows]

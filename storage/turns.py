@@ -183,9 +183,7 @@ class Turns:
 
     async def calls(self, claim: Claim) -> StepCalls:
         """The calls of the step. Raises LostClaimError."""
-        rows = await self._database.fetch(
-            "calls_of_step", claim.turn_id, claim.step, claim.worker_id, claim.attempt, claim.revision
-        )
+        rows = await self._database.fetch("calls_of_step", claim.turn_id, claim.step, claim.worker_id, claim.attempt)
         if not rows:
             raise LostClaimError(f"step {claim.step} of turn {claim.turn_id}, attempt {claim.attempt}")
         calls = [_call(row) for row in rows if row["call_id"] is not None]

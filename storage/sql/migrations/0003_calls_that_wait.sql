@@ -18,6 +18,7 @@ CREATE INDEX turns_under_way ON turns (turn_id) WHERE finished_at IS NULL AND st
 
 -- A message of a turn that answers a call belongs to that turn alone (`thread`), not to the session's conversation.
 ALTER TABLE messages ADD COLUMN thread uuid;
+CREATE INDEX messages_by_thread ON messages (thread, seq) WHERE thread IS NOT NULL;
 
 -- A message that waits for the running turn's next step (`steer`), or that made it end (`interrupt`).
 ALTER TABLE queue ADD COLUMN on_busy text;
@@ -30,6 +31,7 @@ UPDATE tool_calls
    SET state = CASE WHEN state = 'pending' THEN 'ready' WHEN state = 'running' THEN 'running' WHEN failed THEN 'failed' ELSE 'completed' END;
 ALTER TABLE tool_calls
     ALTER COLUMN state SET DEFAULT 'ready',
+    DROP COLUMN failed,
     ADD COLUMN final_arguments text,
     ADD COLUMN read_only       boolean NOT NULL DEFAULT false,
     ADD COLUMN independent     boolean NOT NULL DEFAULT false,
@@ -41,6 +43,8 @@ ALTER TABLE tool_calls
     ADD COLUMN due_at          timestamptz GENERATED ALWAYS AS (LEAST(deadline, release_at)) STORED;
 CREATE INDEX tool_calls_due ON tool_calls (due_at) WHERE finished_at IS NULL AND due_at IS NOT NULL;
 CREATE INDEX tool_calls_open ON tool_calls (session_id) WHERE finished_at IS NULL;
+CREATE INDEX tool_calls_at_clients ON tool_calls (session_id, client_id)
+ WHERE finished_at IS NULL AND client_id IS NOT NULL AND release_at IS NULL;
 
 -- What a person has to decide, and did. `state` is a word of the lifecycle `approval`; `due_at` is when somebody has to look:
 -- first to warn, then to let it expire. What will have run stands in the call.
@@ -90,6 +94,7 @@ CREATE TABLE approval_rules (
     CONSTRAINT approval_rules_have_an_effect CHECK (effect IN ('allow', 'deny'))
 );
 CREATE INDEX approval_rules_in_force ON approval_rules (owner, rule_id) WHERE revoked_at IS NULL;
+CREATE INDEX approval_rules_by_session ON approval_rules (session_id) WHERE session_id IS NOT NULL;
 
 -- Who did what that somebody may ask about later; it outlives its session. `arguments` were asked for, `executed` ran.
 CREATE TABLE audit (

@@ -139,8 +139,9 @@ UPDATE sessions
 RETURNING session_id
 
 -- name: empty_session
--- Removes all that a deleted session held; a turn that still runs finds its step gone. In the tombstone's transaction, but a
--- statement of its own: one snapshot for both would miss what was committed while the first waited for the session. $1 id.
+-- Removes all that a deleted session held, but what it cost and who decided what; a turn that still runs finds its step gone. In the
+-- tombstone's transaction, but a statement of its own: one snapshot for both would miss what was committed while the first waited for
+-- the session. $1 id.
 WITH s AS MATERIALIZED (SELECT session_id FROM sessions WHERE session_id = $1 AND deleted_at IS NOT NULL),
      d1 AS (DELETE FROM events USING s WHERE events.session_id = s.session_id),
      d2 AS (DELETE FROM messages USING s WHERE messages.session_id = s.session_id),
@@ -148,11 +149,16 @@ WITH s AS MATERIALIZED (SELECT session_id FROM sessions WHERE session_id = $1 AN
      d4 AS (DELETE FROM queue USING s WHERE queue.session_id = s.session_id),
      d5 AS (DELETE FROM tool_calls USING s WHERE tool_calls.session_id = s.session_id),
      d6 AS (
-       DELETE FROM turns
-        WHERE turns.turn_id IN (SELECT messages.turn_id FROM messages JOIN s USING (session_id) WHERE messages.role = 'user')
+       DELETE FROM turns USING s
+        WHERE turns.session_id = s.session_id
+          AND turns.turn_id IN (SELECT messages.turn_id FROM messages JOIN s USING (session_id) WHERE messages.role = 'user')
      ),
      d7 AS (DELETE FROM command_numbers USING s WHERE command_numbers.session_id = s.session_id),
-     d8 AS (DELETE FROM session_members USING s WHERE session_members.session_id = s.session_id)
+     d8 AS (DELETE FROM session_members USING s WHERE session_members.session_id = s.session_id),
+     d9 AS (DELETE FROM approvals USING s WHERE approvals.session_id = s.session_id),
+     d10 AS (DELETE FROM approval_rules USING s WHERE approval_rules.session_id = s.session_id),
+     d11 AS (DELETE FROM agent_switches USING s WHERE agent_switches.session_id = s.session_id),
+     d12 AS (DELETE FROM presence USING s WHERE presence.session_id = s.session_id)
 SELECT session_id FROM s
 
 -- name: session_heads

@@ -2,66 +2,214 @@
 -- is fenced by both, and by the revision that the writer knows.
 
 -- name: advance
--- All that one move of a turn writes: messages, events, calls and their ends, the step's state, the next step or the turn's end.
--- No row means that the step is no longer the caller's, or that this very write happened already.
--- $1 session, $2 turn, $3 step, $4 worker, $5 attempt, $6 revision, $7 now, $8 step's state to be,
--- $9/$10 events; messages by $11 id, $12 ordinal of their event, $13 role, $14 content, $15 reasoning, $16 name, $17 call,
--- $18 tool calls, $19 agent, $20 finish reason; calls by $21 id, $22 name, $23 arguments, $24 executor; $25 calls that ended,
--- $26 and whether they failed; $27 turn's state to be, $28/$29 error, $30/$31 tokens, $32 the next step's message.
+-- All that a plain move of a turn writes: messages, events, what the step took, the step's state, the next step or the turn's end.
+-- No row means that the step is no longer the caller's, or that this very write happened already. Its parameters are those of
+-- `advance_calls` too, as the fragments name them: $1 session, $2 to $6 the claim, $7 now, $8 step's state to be, $9/$10 events, $11 to
+-- $22 messages, $23 how many of them are the conversation's, $24 turn's state to be, $25/$26 error, $27/$28 tokens, $29 cost, $30 the
+-- next step's message, $31 to $39 what the step took, $40 agent.
 WITH s AS MATERIALIZED (
-       SELECT session_id, epoch, seq FROM sessions WHERE session_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
+       SELECT session_id, owner, epoch, seq FROM sessions WHERE session_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
      ),
      fresh AS (
        UPDATE turns
-          SET revision = turns.revision + 1,
-              step_state = CASE WHEN $32::uuid IS NULL THEN $8::text ELSE 'running' END,
-              step = turns.step + CASE WHEN $32 IS NULL THEN 0 ELSE 1 END,
-              message_id = coalesce($32, turns.message_id),
-              attempt = CASE WHEN $32 IS NULL THEN turns.attempt ELSE 1 END,
-              content = CASE WHEN $8 = 'running' THEN turns.content ELSE '' END,
-              reasoning = CASE WHEN $8 = 'running' THEN turns.reasoning ELSE '' END,
-              state = coalesce($27::text, turns.state), error_code = $28, error_message = $29,
-              prompt_tokens = turns.prompt_tokens + $30, completion_tokens = turns.completion_tokens + $31,
-              finished_at = CASE WHEN $27 IS NULL THEN NULL ELSE $7::timestamptz END
+          SET {moved_on}, state = coalesce($24, turns.state)
          FROM s
-        WHERE turns.turn_id = $2 AND turns.step = $3 AND turns.session_id = s.session_id
-          AND turns.worker_id = $4 AND turns.attempt = $5 AND turns.revision = $6 AND turns.finished_at IS NULL
-       RETURNING s.session_id, s.epoch, s.seq, turns.cancel_requested
+        WHERE {held}
+       RETURNING s.session_id, s.owner, s.epoch, s.seq, turns.cancel_requested, turns.news
      ),
-     new_messages AS (
-       INSERT INTO messages (message_id, session_id, seq, turn_id, role, content, reasoning, name, call_id, tool_calls,
-                             agent_type, finish_reason, created_at)
-       SELECT m.message_id, fresh.session_id, fresh.seq + m.ordinal, $2, m.role, m.content, m.reasoning, m.name, m.call_id,
-              m.tool_calls, m.agent_type, m.finish_reason, $7
-         FROM fresh, unnest($11::uuid[], $12::integer[], $13::text[], $14::text[], $15::text[], $16::text[], $17::uuid[],
-                            $18::bytea[], $19::text[], $20::text[])
-              AS m (message_id, ordinal, role, content, reasoning, name, call_id, tool_calls, agent_type, finish_reason)
-     ),
-     new_calls AS (
-       INSERT INTO tool_calls (call_id, session_id, turn_id, step, ordinal, name, arguments, executor, state, created_at)
-       SELECT k.call_id, fresh.session_id, $2, $3, k.ordinal, k.name, k.arguments, k.executor, 'pending', $7
-         FROM fresh, unnest($21::uuid[], $22::text[], $23::text[], $24::text[])
-              WITH ORDINALITY AS k (call_id, name, arguments, executor, ordinal)
-     ),
-     ended_calls AS (
-       UPDATE tool_calls SET state = 'done', failed = k.failed, finished_at = $7
-         FROM fresh, unnest($25::uuid[], $26::boolean[]) AS k (call_id, failed)
-        WHERE tool_calls.turn_id = $2 AND tool_calls.step = $3 AND tool_calls.call_id = k.call_id
-     ),
-     new_events AS (
-       INSERT INTO events (session_id, seq, event_type, created_at, body)
-       SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $7, e.body
-         FROM fresh, unnest($9::text[], $10::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
-     ),
+     new_messages AS ({moves_messages}),
+     new_request AS ({moves_request}),
+     new_events AS ({moves_events}),
      new_head AS (
        UPDATE sessions
-          SET seq = fresh.seq + cardinality($9), message_count = sessions.message_count + cardinality($11), last_activity = $7,
-              active_turn = CASE WHEN $27 IS NULL THEN sessions.active_turn END
+          SET seq = fresh.seq + cardinality($9), message_count = sessions.message_count + $23, last_activity = $7,
+              active_turn = CASE WHEN $24 IS NULL OR sessions.active_turn <> $2 THEN sessions.active_turn END
          FROM fresh
         WHERE sessions.session_id = fresh.session_id
        RETURNING sessions.queued
      )
-SELECT fresh.epoch, fresh.seq, fresh.cancel_requested, new_head.queued FROM fresh, new_head
+SELECT fresh.epoch, fresh.seq, fresh.cancel_requested, fresh.news, new_head.queued,
+       {steering}
+  FROM fresh, new_head
+
+-- name: advance_calls
+-- A move that concerns calls: what `advance` writes, and what becomes of calls, approvals, child turns and the agent. No row: the same,
+-- or there is other news than the caller knows, or the call that this turn answers has its result.
+-- $41 news that must be all, $42 news at which the turn is parked, $43 new calls, $44 what becomes of the step's calls, $45 new
+-- approvals, $46/$47 approvals that nobody decides any more, $48 audit, $49 the agent that goes on, $50 child turns, $51/$52 the call
+-- that this turn answers. Lists are JSON, their keys the columns below.
+WITH s AS MATERIALIZED (
+       SELECT session_id, owner, epoch, seq FROM sessions WHERE session_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
+     ),
+     asked AS MATERIALIZED (
+       SELECT k.call_id, t.turn_id, t.state = 'waiting' AS waits
+         FROM s
+        CROSS JOIN LATERAL (
+              SELECT turns.turn_id, turns.state FROM turns
+               WHERE turns.turn_id = (SELECT tool_calls.turn_id FROM tool_calls WHERE tool_calls.call_id = $51::uuid)
+                 FOR NO KEY UPDATE) t
+        CROSS JOIN LATERAL (
+              SELECT tool_calls.call_id FROM tool_calls
+               WHERE tool_calls.call_id = $51 AND tool_calls.turn_id = t.turn_id AND tool_calls.finished_at IS NULL
+                 FOR NO KEY UPDATE) k
+     ),
+     fresh AS (
+       UPDATE turns
+          SET {moved_on},
+              state = CASE WHEN turns.news = $42::integer THEN 'waiting' ELSE coalesce($24, turns.state) END,
+              agent_type = coalesce($49::json -> 0 ->> 'to_agent', turns.agent_type),
+              switches = turns.switches + json_array_length($49)
+         FROM s LEFT JOIN asked ON true
+        WHERE {held}
+          AND ($41::integer IS NULL OR turns.news = $41) AND ($51 IS NULL OR asked.call_id IS NOT NULL)
+       RETURNING s.session_id, s.owner, s.epoch, s.seq, turns.cancel_requested, turns.news, turns.depth, turns.worker_id AS worker,
+                 turns.state = 'waiting' AS parked
+     ),
+     new_messages AS ({moves_messages}),
+     new_request AS ({moves_request}),
+     new_events AS ({moves_events}),
+     new_calls AS (
+       INSERT INTO tool_calls (call_id, session_id, turn_id, step, ordinal, name, arguments, executor, state, final_arguments, read_only,
+                               independent, client_id, executors, child_turn, deadline, release_at, created_at, started_at, finished_at)
+       SELECT k.call_id, fresh.session_id, $2, $3, k.ordinal, k.name, k.arguments, k.executor, k.state, k.final_arguments, k.read_only,
+              k.independent, k.client_id, k.executors, k.child_turn, k.deadline, k.release_at, $7, k.started_at,
+              CASE WHEN k.state IN ('completed', 'failed', 'rejected', 'cancelled') THEN $7 END
+         FROM fresh,
+              ROWS FROM (json_to_recordset($43::json)
+                         AS (call_id uuid, name text, arguments text, executor text, state text, final_arguments text,
+                             read_only boolean, independent boolean, client_id text, executors text[], child_turn uuid,
+                             deadline timestamptz, release_at timestamptz, started_at timestamptz))
+              WITH ORDINALITY AS k (call_id, name, arguments, executor, state, final_arguments, read_only, independent, client_id,
+                                    executors, child_turn, deadline, release_at, started_at, ordinal)
+     ),
+     new_states AS (
+       UPDATE tool_calls
+          SET state = k.state,
+              client_id = CASE WHEN k.dispatched THEN k.client_id ELSE tool_calls.client_id END,
+              executors = CASE WHEN k.client_id IS NULL OR k.client_id = ANY(tool_calls.executors) THEN tool_calls.executors
+                               ELSE tool_calls.executors || k.client_id END,
+              deadline = CASE WHEN k.dispatched THEN k.deadline ELSE tool_calls.deadline END,
+              release_at = CASE WHEN k.dispatched THEN k.release_at ELSE tool_calls.release_at END,
+              child_turn = coalesce(k.child_turn, tool_calls.child_turn),
+              started_at = CASE WHEN k.state = 'running' THEN coalesce(tool_calls.started_at, $7) ELSE tool_calls.started_at END,
+              finished_at = CASE WHEN k.state IN ('completed', 'failed', 'rejected', 'cancelled') THEN $7 END
+         FROM fresh,
+              json_to_recordset($44::json) AS k (call_id uuid, state text, dispatched boolean, client_id text, deadline timestamptz,
+                                                 release_at timestamptz, child_turn uuid)
+        WHERE tool_calls.turn_id = $2 AND tool_calls.step = $3 AND tool_calls.call_id = k.call_id AND tool_calls.finished_at IS NULL
+     ),
+     new_approvals AS (
+       INSERT INTO approvals (approval_id, session_id, turn_id, call_id, owner, agent_type, name, arguments_hash, allowed_decisions, rule,
+                              reason, parameters, created_at, expires_at, due_at)
+       SELECT a.approval_id, fresh.session_id, $2, a.call_id, fresh.owner, a.agent_type, a.name, decode(a.arguments_hash, 'base64'),
+              a.allowed_decisions, a.rule, a.reason, decode(a.parameters, 'base64'), $7, a.expires_at, a.due_at
+         FROM fresh,
+              json_to_recordset($45::json) AS a (approval_id uuid, call_id uuid, agent_type text, name text, arguments_hash text,
+                                                 allowed_decisions text[], rule text, reason text, parameters text,
+                                                 expires_at timestamptz, due_at timestamptz)
+     ),
+     closed_approvals AS (
+       UPDATE approvals SET state = a.state, decided_at = $7
+         FROM fresh, unnest($46::uuid[], $47::text[]) AS a (approval_id, state)
+        WHERE approvals.approval_id = a.approval_id AND approvals.turn_id = $2 AND approvals.state = 'pending'
+     ),
+     new_audit AS (
+       INSERT INTO audit (at, owner, session_id, event_type, user_id, client_id, transport, turn_id, call_id, tool, decision, cause,
+                          arguments, executed, feedback, rule)
+       SELECT $7, fresh.owner, fresh.session_id, a.event_type, a.user_id, a.client_id, a.transport, coalesce(a.turn_id, $2), a.call_id,
+              a.tool, a.decision, a.cause, a.arguments, a.executed, a.feedback, a.rule
+         FROM fresh,
+              json_to_recordset($48::json) AS a (event_type text, user_id text, client_id text, transport text, turn_id uuid, call_id uuid,
+                                                 tool text, decision text, cause text, arguments text, executed text, feedback text,
+                                                 rule text)
+     ),
+     new_switch AS (
+       INSERT INTO agent_switches (session_id, seq, from_agent, to_agent, reason, confidence, cause, turn_id, switched_at)
+       SELECT fresh.session_id, fresh.seq + k.ordinal, $40, k.to_agent, k.reason, k.confidence, 'agent', $2, $7
+         FROM fresh, json_to_recordset($49) AS k (to_agent text, reason text, confidence double precision, ordinal integer)
+     ),
+     new_children AS (
+       INSERT INTO turns (turn_id, session_id, user_message_id, message_id, worker_id, agent_type, created_at, depth, parent_call)
+       SELECT k.turn_id, fresh.session_id, k.message_id, k.answer_id, fresh.worker, k.agent_type, $7, fresh.depth + 1, k.call_id
+         FROM fresh,
+              json_to_recordset($50::json) AS k (turn_id uuid, call_id uuid, agent_type text, message_id uuid, answer_id uuid)
+     ),
+     new_tasks AS (
+       INSERT INTO messages (message_id, session_id, seq, turn_id, role, content, thread, created_at)
+       SELECT k.message_id, fresh.session_id, fresh.seq + k.ordinal, k.turn_id, 'user', k.content, k.turn_id, $7
+         FROM fresh, json_to_recordset($50) AS k (turn_id uuid, message_id uuid, content text, ordinal integer)
+     ),
+     answered AS (
+       UPDATE tool_calls SET state = $52, finished_at = $7
+         FROM fresh, asked
+        WHERE tool_calls.call_id = asked.call_id
+     ),
+     roused AS (
+       UPDATE turns
+          SET {rouse}
+         FROM fresh, asked
+        WHERE turns.turn_id = asked.turn_id
+       RETURNING {claimed}, asked.waits
+     ),
+     new_head AS (
+       UPDATE sessions
+          SET seq = fresh.seq + cardinality($9), message_count = sessions.message_count + $23, last_activity = $7,
+              active_turn = CASE WHEN $24 IS NULL OR sessions.active_turn <> $2 THEN sessions.active_turn END,
+              current_agent = CASE WHEN fresh.depth = 0 THEN coalesce($49 -> 0 ->> 'to_agent', sessions.current_agent)
+                                   ELSE sessions.current_agent END
+         FROM fresh
+        WHERE sessions.session_id = fresh.session_id
+       RETURNING sessions.queued
+     )
+SELECT fresh.epoch, fresh.seq, fresh.cancel_requested, fresh.news, fresh.parked, new_head.queued,
+       {steering},
+       ARRAY(SELECT roused FROM roused WHERE roused.waits) AS claims
+  FROM fresh, new_head
+
+-- name: steer
+-- Waiting messages become part of the turn that runs. No row means that the step is no longer the caller's, that this very write
+-- happened already, or that one of the messages waits no more. $1 session, $2 to $6 the claim, $7 now, $8/$9 events, $10 messages, $11
+-- ordinals of the events that announce them.
+WITH s AS MATERIALIZED (
+       SELECT session_id, epoch, seq FROM sessions WHERE session_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
+     ),
+     taken AS MATERIALIZED (
+       SELECT q.message_id, q.content
+         FROM s CROSS JOIN LATERAL (
+              SELECT queue.message_id, queue.content FROM queue
+               WHERE queue.session_id = s.session_id AND queue.message_id = ANY($10::uuid[]) FOR UPDATE) q
+     ),
+     fresh AS (
+       UPDATE turns
+          SET revision = turns.revision + 1
+         FROM s, (SELECT count(*) AS there FROM taken) AS counted
+        WHERE {held} AND counted.there = cardinality($10)
+       RETURNING s.session_id, s.epoch, s.seq, turns.cancel_requested, turns.news
+     ),
+     gone AS (
+       DELETE FROM queue USING fresh, taken WHERE queue.session_id = fresh.session_id AND queue.message_id = taken.message_id
+     ),
+     new_messages AS (
+       INSERT INTO messages (message_id, session_id, seq, turn_id, role, content, created_at)
+       SELECT taken.message_id, fresh.session_id, fresh.seq + o.ordinal, $2, 'user', taken.content, $7
+         FROM fresh, taken JOIN unnest($10, $11::integer[]) AS o (message_id, ordinal) USING (message_id)
+     ),
+     new_events AS (
+       INSERT INTO events (session_id, seq, event_type, created_at, body)
+       SELECT fresh.session_id, fresh.seq + e.ordinal, e.event_type, $7, e.body
+         FROM fresh, unnest($8::text[], $9::bytea[]) WITH ORDINALITY AS e (event_type, body, ordinal)
+     ),
+     new_head AS (
+       UPDATE sessions
+          SET seq = fresh.seq + cardinality($8), queued = sessions.queued - cardinality($10),
+              message_count = sessions.message_count + cardinality($10), last_activity = $7
+         FROM fresh
+        WHERE sessions.session_id = fresh.session_id
+       RETURNING sessions.queued
+     )
+SELECT fresh.epoch, fresh.seq, fresh.cancel_requested, fresh.news, new_head.queued,
+       {steering}
+  FROM fresh, new_head
 
 -- name: start_queued
 -- The turn of the first waiting message begins. No row means that somebody else was faster, or the agent or the order changed.
@@ -107,16 +255,6 @@ WITH s AS MATERIALIZED (
      )
 SELECT epoch, seq FROM fresh
 
--- name: start_call
--- A call begins to run. No row means that the step is no longer the caller's, or the call ended. $1 call, $2 worker, $3 attempt, $4 now.
-UPDATE tool_calls
-   SET state = 'running', started_at = $4
-  FROM turns
- WHERE tool_calls.call_id = $1 AND tool_calls.state <> 'done'
-   AND turns.turn_id = tool_calls.turn_id AND turns.step = tool_calls.step
-   AND turns.worker_id = $2 AND turns.attempt = $3 AND turns.step_state = 'tools'
-RETURNING tool_calls.call_id
-
 -- name: checkpoint
 -- The texts of all messages that a worker is writing, at once. Returns the turns whose steps are still its own.
 -- $1 worker, $2 turns, $3 steps, $4 attempts, $5 contents, $6 reasonings.
@@ -128,13 +266,13 @@ UPDATE turns
 RETURNING turns.turn_id
 
 -- name: claim_steps
--- Steps whose worker is gone, or is the caller who does not know of them: claimed by a new attempt.
+-- Steps whose worker is gone, or is the caller who does not know of them: claimed by a new attempt. Turns that wait have no worker.
 -- NOT IN and no joins: of a step that somebody claimed in between the condition is asked again, and a join would be asked
 -- about the worker that the step had before. $1 worker, $2 turns it runs or is about to start, $3 most to claim.
 WITH lost AS (
        SELECT turns.turn_id
          FROM turns
-        WHERE turns.finished_at IS NULL
+        WHERE turns.finished_at IS NULL AND turns.state <> 'waiting'
           AND CASE WHEN turns.worker_id = $1 THEN turns.turn_id NOT IN (SELECT unnest($2::uuid[]))
                    ELSE turns.worker_id NOT IN (SELECT worker_id FROM workers WHERE lease_until >= clock_timestamp()) END
         ORDER BY turns.turn_id
@@ -145,19 +283,71 @@ UPDATE turns
    SET worker_id = $1, attempt = turns.attempt + 1, revision = turns.revision + 1
   FROM lost
  WHERE turns.turn_id = lost.turn_id
-RETURNING turns.session_id, turns.turn_id, turns.step, turns.message_id, turns.step_state AS state, turns.attempt,
-          turns.revision, turns.content, turns.reasoning, turns.agent_type, turns.user_message_id, turns.created_at,
-          turns.cancel_requested, turns.prompt_tokens, turns.completion_tokens
+RETURNING {claimed}
+
+-- name: claim_due
+-- Waiting turns with a call whose time has come, or with an approval that has expired, claimed. Whether they still wait is asked of the
+-- locked row; what is due was read before, and the claimant looks again. $1 worker, $2 now, $3 most to claim.
+WITH due AS (
+       SELECT tool_calls.turn_id FROM tool_calls WHERE tool_calls.finished_at IS NULL AND tool_calls.due_at <= $2
+        UNION
+       SELECT approvals.turn_id FROM approvals
+        WHERE approvals.state = 'pending' AND approvals.due_at <= $2 AND approvals.expires_at <= $2
+     ),
+     lost AS (
+       SELECT turns.turn_id
+         FROM turns
+        WHERE turns.turn_id IN (SELECT due.turn_id FROM due) AND turns.finished_at IS NULL AND turns.state = 'waiting'
+        ORDER BY turns.turn_id
+        LIMIT $3
+          FOR UPDATE SKIP LOCKED
+     )
+UPDATE turns
+   SET worker_id = $1, attempt = turns.attempt + 1, revision = turns.revision + 1, state = 'running'
+  FROM lost
+ WHERE turns.turn_id = lost.turn_id
+RETURNING {claimed}
+
+-- name: warn_due
+-- Approvals of which people are to be warned now, each once: the next time somebody has to look is when it expires. $1 now, $2 most.
+WITH due AS (
+       SELECT approvals.approval_id
+         FROM approvals
+        WHERE approvals.state = 'pending' AND approvals.due_at <= $1 AND approvals.due_at < approvals.expires_at
+          AND approvals.expires_at > $1
+        ORDER BY approvals.approval_id
+        LIMIT $2
+          FOR NO KEY UPDATE SKIP LOCKED
+     )
+UPDATE approvals
+   SET due_at = approvals.expires_at
+  FROM due
+ WHERE approvals.approval_id = due.approval_id
+RETURNING approvals.session_id, approvals.approval_id, approvals.call_id, approvals.expires_at
 
 -- name: turn_now
 -- How a turn stands: asked when a write of it found nothing to write. $1 turn.
-SELECT turns.worker_id, turns.step, turns.attempt, turns.revision, turns.cancel_requested, sessions.queued
+SELECT turns.worker_id, turns.step, turns.attempt, turns.revision, turns.state, turns.finished_at, turns.news,
+       turns.cancel_requested, sessions.queued,
+       EXISTS (SELECT FROM queue WHERE queue.session_id = sessions.session_id AND queue.on_busy = 'steer') AS steering
   FROM turns JOIN sessions USING (session_id)
  WHERE turns.turn_id = $1
 
 -- name: calls_of_step
--- The calls of one step in the order given by the agent. $1 turn, $2 step.
-SELECT call_id, name, arguments, executor, state FROM tool_calls WHERE turn_id = $1 AND step = $2 ORDER BY ordinal
+-- The calls of one step in the order given by the agent, with the approvals that some wait for, and the turn's news. No row means that
+-- the step is no longer the caller's. $1 turn, $2 step, $3 worker, $4 attempt.
+SELECT turns.news, turns.cancel_requested, k.call_id, k.name, k.arguments, k.executor, k.state, k.final_arguments, k.read_only,
+       k.independent, k.client_id, k.executors, k.child_turn, k.deadline, k.release_at, k.ordinal, k.started_at, a.approval_id,
+       a.expires_at
+  FROM turns
+  LEFT JOIN tool_calls k ON k.turn_id = turns.turn_id AND k.step = turns.step
+  LEFT JOIN approvals a ON a.call_id = k.call_id AND a.state = 'pending'
+ WHERE turns.turn_id = $1 AND turns.step = $2 AND turns.worker_id = $3 AND turns.attempt = $4 AND turns.finished_at IS NULL
+ ORDER BY k.ordinal
+
+-- name: news_of_turns
+-- How much happened to the turns' calls, and whether somebody asked to stop them. $1 turns.
+SELECT turn_id, news, cancel_requested FROM turns WHERE turn_id = ANY($1::uuid[])
 
 -- name: cancelled_turns
 -- Those of the given turns that somebody asked to stop, or that are gone with their session. $1 turns.
@@ -172,6 +362,13 @@ SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.curre
  WHERE s.session_id = $1 AND s.active_turn IS NULL AND s.deleted_at IS NULL
  ORDER BY q.position
  LIMIT 1
+
+-- name: steering_messages
+-- The waiting messages that are for the running turn's next step. $1 session.
+SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.current_agent
+  FROM queue q JOIN sessions s USING (session_id)
+ WHERE q.session_id = $1 AND q.on_busy = 'steer'
+ ORDER BY q.position
 
 -- name: waiting_sessions
 -- Idle sessions in which somebody waits: a process ended between a turn and the next. $1 most to return.
