@@ -23,7 +23,10 @@ from server.agents.model.agent import ModelAgent
 from server.agents.model.endpoint import Endpoint
 from server.agents.offline import OfflineAgent
 from server.agents.registry import Registry
-from server.auth import Access, Gatekeeper, Tokens, authenticate
+from server.auth import Access, Credentials, Gatekeeper, Logins, Tickets, Tokens, authenticate
+from server.auth.guests import Guests
+from server.auth.refresh import Refresher
+from server.auth.routes import add_routes as add_auth_routes
 from server.channel.commands import Commands
 from server.channel.hub import Hub
 from server.channel.routes import add_routes as add_channel_routes
@@ -47,12 +50,15 @@ from server.web.routes import add_routes as add_web_routes
 from storage.audit import Audit
 from storage.forks import Forks
 from storage.log import EventLog
+from storage.members import Members
 from storage.messages import Messages
 from storage.metrics import Metrics
 from storage.pool import Database
 from storage.projects import Projects
 from storage.sessions import Sessions
 from storage.switches import Switches
+from storage.tickets import Logins as LoginStore
+from storage.tickets import Tickets as TicketStore
 
 __all__ = ["LIFECYCLE", "build", "create_app"]
 
@@ -89,6 +95,7 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         agents=directory.agent,
     )
     turns = TurnService(db, Engine(db, registry, hub, clock, config.turns, terms))
+    members, credentials = Members(db), _credentials(config, db, clock)
     return Services(
         config=config,
         clock=clock,
@@ -99,9 +106,12 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         messages=Messages(db),
         hub=hub,
         turns=turns,
-        commands=Commands(turns, NoExecutors()),
+        commands=Commands(turns, NoExecutors(), Refresher(credentials.verifier, hub, clock)),
         registry=registry,
-        access=Access(sessions),
+        access=Access(sessions, members),
+        credentials=credentials,
+        members=members,
+        guests=Guests(members, hub, clock, config.channel.poll_interval),
         projects=projects,
         directory=directory,
         spaces=spaces,
@@ -114,11 +124,17 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     )
 
 
+def _credentials(config: Config, db: Database, clock: Clock) -> Credentials:
+    tokens = Tokens(config.auth.tokens)
+    logins = Logins(LoginStore(db), tokens, clock, config.auth.login_lifetime)
+    return Credentials(tokens or None, Tickets(TicketStore(db), clock), logins, clock)
+
+
 def create_app(services: Services) -> web.Application:
     """The application: routes, the two middlewares, and the services' life bound to its own."""
     gatekeeper = Gatekeeper(services.config.server)
     app = web.Application(
-        middlewares=[requests, authenticate(gatekeeper, Tokens(services.config.auth.tokens))],
+        middlewares=[requests, authenticate(gatekeeper, services.credentials)],
         client_max_size=services.config.channel.max_command_bytes,
     )
     lifecycle = Lifecycle(services)
@@ -127,6 +143,7 @@ def create_app(services: Services) -> web.Application:
     app.on_response_prepare.append(harden)
     app.on_response_prepare.append(gatekeeper.mark)
     add_channel_routes(app)
+    add_auth_routes(app)
     add_rest_routes(app)
     add_web_routes(app)
 

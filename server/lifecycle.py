@@ -47,6 +47,7 @@ class Lifecycle:
                 services.store.embedded.on_exit = self._failed
             await services.store.start()
             await services.hub.start()
+            await services.guests.start()
             try:
                 await self._open()
             except ParleyError as error:
@@ -76,6 +77,7 @@ class Lifecycle:
         for name, stop in (
             ("turns", services.turns.stop),
             *([] if services.endpoint is None else [("endpoint", services.endpoint.stop)]),
+            ("guests", services.guests.stop),
             ("hub", services.hub.stop),
             ("database", services.db.close),
             ("postgres", services.store.stop),

@@ -12,6 +12,8 @@ from server.agents.directory import AgentDirectory
 from server.agents.model.endpoint import Endpoint
 from server.agents.registry import Registry
 from server.auth.access import Access
+from server.auth.credentials import Credentials
+from server.auth.guests import Guests
 from server.channel.commands import Commands
 from server.channel.decoding import Decoding
 from server.channel.hub import Hub
@@ -25,6 +27,7 @@ from server.turns.service import TurnService
 from server.turns.spaces import Spaces
 from storage.audit import Audit
 from storage.log import EventLog
+from storage.members import Members
 from storage.messages import Messages
 from storage.metrics import Metrics
 from storage.pool import Database
@@ -60,6 +63,9 @@ class Services:
     commands: Commands
     registry: Registry
     access: Access
+    credentials: Credentials
+    members: Members
+    guests: Guests
     projects: Projects
     directory: AgentDirectory
     spaces: Spaces

@@ -16,12 +16,12 @@ from aiohttp import hdrs, web
 from protocol.errors import ErrorCode, ParleyError
 from server.config import ServerSettings
 
-__all__ = ["Gatekeeper"]
+__all__ = ["Gatekeeper", "foreign_origin", "is_secure", "own_origin"]
 
 _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 _EXPOSED: Final = "X-Request-ID, Retry-After, Allow, WWW-Authenticate"
-_METHODS: Final = "GET, POST, DELETE, OPTIONS"
+_METHODS: Final = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
 _HEADERS: Final = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Request-ID"
 
 
@@ -45,9 +45,9 @@ class Gatekeeper:
                 f"this server is not known as {_joined(hosts)}; names other than loopback ones are configured in "
                 "server.allowed_hosts",
             )
-        origins = request.headers.getall(hdrs.ORIGIN, [])
-        if not origins or origins == [_same_origin(origins[0], hosts[0])]:
+        if own_origin(request) is not False:
             return
+        origins = request.headers.getall(hdrs.ORIGIN)
         if len(origins) != 1 or not self.allows_cross_origin(request):
             raise ParleyError(
                 ErrorCode.ORIGIN_REFUSED,
@@ -113,16 +113,38 @@ def _local_address(request: web.Request) -> ipaddress.IPv4Address | ipaddress.IP
     return _address(str(name[0]).partition("%")[0]) if isinstance(name, tuple) else None
 
 
-def _same_origin(origin: str, host: str) -> str | None:
-    """The origin itself if its authority is `host`, else None.
+def own_origin(request: web.Request) -> bool | None:
+    """Whether a request comes from a page of our own, as its `Origin` says; None where it says nothing.
 
-    The scheme is not compared: behind a proxy that ends TLS it is `https` for the browser and `http` for us.
+    Browsers say nothing of GET requests to where their page is from, and programs say nothing ever.
     """
-    scheme, separator, authority = origin.partition("://")
-    default = _DEFAULT_PORTS.get(scheme.lower())
-    if not separator or default is None:
+    origins = request.headers.getall(hdrs.ORIGIN, [])
+    if not origins:
         return None
-    return origin if authority.lower().removesuffix(default) == host.lower().removesuffix(default) else None
+    return len(origins) == 1 and _is_same(origins[0], request.headers.get(hdrs.HOST, ""), request.secure)
+
+
+def foreign_origin(request: web.Request) -> str | None:
+    """The origin of the page that sent a request, in lower case; None for pages of our own and for programs."""
+    return None if own_origin(request) is not False else request.headers[hdrs.ORIGIN].lower()
+
+
+def is_secure(request: web.Request) -> bool:
+    """Whether the browser, if it is one, speaks TLS: with us, or with a proxy before us, as its page's origin tells."""
+    return request.secure or (own_origin(request) is True and request.headers[hdrs.ORIGIN].lower().startswith("https:"))
+
+
+def _is_same(origin: str, host: str, secure: bool) -> bool:
+    """Whether the authority of an origin is `host`.
+
+    Where we speak TLS ourselves its scheme has to be `https`: a page that came in the clear may be anybody's. Otherwise
+    it is not compared: behind a proxy that ends TLS it is `https` for the browser and `http` for us.
+    """
+    scheme, separator, authority = origin.lower().partition("://")
+    default = _DEFAULT_PORTS.get(scheme)
+    if not separator or default is None or (secure and scheme != "https"):
+        return False
+    return authority.removesuffix(default) == host.lower().removesuffix(default)
 
 
 def _joined(values: Iterable[str]) -> str:

@@ -17,8 +17,9 @@ from protocol.commands import (
     ToolResult,
     UserMessage,
 )
-from protocol.errors import ErrorCode, ParleyError
+from protocol.errors import ParleyError
 from protocol.events import Ack
+from server.auth.roles import permit
 from server.turns.service import Origin
 from storage.sessions import Session
 
@@ -65,19 +66,30 @@ class Registrar(Protocol):
         ...
 
 
+class Refreshing(Protocol):
+    """The part of `server.auth.refresh.Refresher` that commands need."""
+
+    async def refresh(self, session: Session, command: RefreshToken, user_id: str, client_id: str | None) -> Ack:
+        """Go on with a newer token."""
+        ...
+
+
 class Commands:
     """Hands each command to its service. Holds nothing between two commands."""
 
-    def __init__(self, turns: Turns, presence: Registrar) -> None:
+    def __init__(self, turns: Turns, presence: Registrar, refresher: Refreshing) -> None:
         self._turns = turns
         self._presence = presence
+        self._refresher = refresher
 
     async def handle(self, session: Session, command: Command, origin: Origin) -> Ack:
         """Carry out a command and return its acknowledgement.
 
-        Raises ParleyError, which carries the command's id; nothing was changed then.
+        Raises ParleyError, which carries the command's id; nothing was changed then. FORBIDDEN for what the sender's
+        role does not allow.
         """
         try:
+            permit(command, origin.role)
             return await self._dispatch(session, command, origin)
         except ParleyError as error:
             if error.id is None:
@@ -106,7 +118,5 @@ class Commands:
             case Ping():
                 return Ack(id=command.id, status="accepted")
             case RefreshToken():
-                raise ParleyError(
-                    ErrorCode.NOT_SUPPORTED, "the tokens of this server do not expire; go on with yours", path="$.type"
-                )
+                return await self._refresher.refresh(session, command, origin.user_id, origin.client_id)
         assert_never(command)

@@ -212,6 +212,15 @@ class Hub:
             channel.flush()
             self._end(subscriber, code, reason)
 
+    def listeners(self) -> list[tuple[UUID, Subscriber]]:
+        """All connections, each with its session."""
+        return [(channel.session_id, subscriber) for subscriber, channel in self._homes.items()]
+
+    def listeners_of(self, session_id: UUID) -> list[Subscriber]:
+        """The connections of one session."""
+        channel = self._channels.get(session_id)
+        return [] if channel is None else channel.subscribers
+
     # --- how it is
 
     def stats(self) -> HubStats:
@@ -241,7 +250,7 @@ class Hub:
 
     def sweep(self) -> None:
         """Look at every connection once: lost, stuck or silent ones are ended; heartbeats go out where they are due."""
-        now = self.clock.monotonic()
+        now, today = self.clock.monotonic(), self.clock.now()
         for channel in list(self._channels.values()):
             if channel.is_heard and now >= channel.heartbeat_at:
                 channel.heartbeat_at = now + self.settings.heartbeat_interval
@@ -250,6 +259,8 @@ class Hub:
                 if subscriber.lost():
                     self.unsubscribe(subscriber)
                     subscriber.transport.end(ErrorCode.STALE, Disconnect.of(ErrorCode.STALE))
+                elif subscriber.grant.expired(today):
+                    self._end(subscriber, ErrorCode.TOKEN_EXPIRED)
                 elif (verdict := subscriber.verdict(now)) is not None:
                     self._end(subscriber, verdict)
 

@@ -83,6 +83,7 @@ ROUTES.post(
         ErrorCode.FORBIDDEN,
         ErrorCode.NOT_SUPPORTED,
     ),
+    readers=True,
 )(commands)
 ROUTES.get(
     "/sessions/{session}/ws",
@@ -90,6 +91,7 @@ ROUTES.get(
     answers=(Answer(status=101, about="The WebSocket is open; the AsyncAPI document says what is spoken"),),
     errors=(ErrorCode.RATE_LIMITED, ErrorCode.SHUTDOWN),
     streams=True,
+    tickets=True,
 )(websocket)
 ROUTES.get(
     "/sessions/{session}/events",
@@ -104,6 +106,7 @@ ROUTES.get(
     ),
     errors=(ErrorCode.RATE_LIMITED, ErrorCode.SHUTDOWN),
     streams=True,
+    tickets=True,
 )(events)
 
 

@@ -12,8 +12,8 @@ from protocol.errors import ErrorCode, ParleyError
 from protocol.events import AgentInfo
 from server.agents.interface import AgentDefinition
 from server.agents.registry import Registry
+from server.auth import Grant, has_query, principal_of
 from server.auth import client_id as client_id_of
-from server.auth import has_query
 from server.channel.settings import ChannelSettings
 from server.channel.subscriber import Subscriber, Transport
 from server.services import SERVICES, Services
@@ -32,11 +32,12 @@ class Opening(NamedTuple):
     session: Session
     client_id: str
     after: Cursor | int | None
+    grant: Grant
 
     def subscriber(self, transport: Transport) -> Subscriber:
         """The subscriber for a transport that is ready to be written to."""
         hub = self.services.hub
-        return Subscriber(transport, self.client_id, hub.settings, now=hub.clock.monotonic())
+        return Subscriber(transport, self.client_id, hub.settings, now=hub.clock.monotonic(), grant=self.grant)
 
     def begin(self, subscriber: Subscriber) -> None:
         """Let the subscriber listen."""
@@ -53,7 +54,8 @@ async def open_stream(request: web.Request, *, last_event_id: bool) -> Opening:
     client_id = client_id_of(request)
     after = _cursor(request, last_event_id=last_event_id)
     session = await services.access.session(request)
-    return Opening(services, session, client_id or str(new_id()), after)
+    grant = Grant.of(principal_of(request), session)
+    return Opening(services, session, client_id or str(new_id()), after, grant)
 
 
 def agent_info(registry: Registry, agent_type: str) -> AgentInfo:

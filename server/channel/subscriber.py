@@ -16,6 +16,7 @@ from protocol.errors import ErrorCode
 from protocol.events import ClientInfo, Disconnect
 from protocol.framing import Framing, chunk, frame_many
 from protocol.lifecycles import SUBSCRIBER, SubscriberInput, SubscriberState, advance
+from server.auth.grants import OWNER, Grant
 from server.channel.live import NO_MARKS
 from server.channel.settings import ChannelSettings
 
@@ -118,6 +119,7 @@ class Subscriber:
         "_written",
         "busy",
         "client_id",
+        "grant",
         "heard_at",
         "marks",
         "position",
@@ -126,10 +128,14 @@ class Subscriber:
         "transport",
     )
 
-    def __init__(self, transport: Transport, client_id: str, settings: ChannelSettings, *, now: float) -> None:
+    def __init__(
+        self, transport: Transport, client_id: str, settings: ChannelSettings, *, now: float, grant: Grant = OWNER
+    ) -> None:
         self.transport = transport
         self.socket = transport.socket
         self.client_id = client_id
+        #: Whose it is, what he may do, and until when it is served; a newer token renews it.
+        self.grant = grant
         self._settings = settings
         self._state = SUBSCRIBER.initial
         #: The last event that was written, as far as it is not live.
@@ -181,7 +187,7 @@ class Subscriber:
 
     def info(self) -> ClientInfo:
         """What other clients are told."""
-        return ClientInfo(client_id=self.client_id, transport=self.transport.name)
+        return ClientInfo(client_id=self.client_id, transport=self.transport.name, role=self.grant.role)
 
     def write(self, data: bytes) -> bool:
         """Hand whole frames to the socket, for it alone; whether it takes less than we write."""

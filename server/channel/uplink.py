@@ -68,28 +68,35 @@ async def commands(request: web.Request) -> web.StreamResponse:
     """
     services = request.app[SERVICES]
     settings = services.hub.settings
-    origin = Origin(user_id=principal_of(request).user_id, client_id=client_id_of(request), transport="http")
+    client_id = client_id_of(request)
     encoding = _encoding(request)
     session = await services.access.session_to_command(request)
     data = await _body(request, settings)
     if not _is_array(data, encoding):
         command = await services.decoding.command(data, encoding, settings)
         session = await _as_known_now(request, session, [command])
+        origin = _origin(request, session, client_id)
         return json_response(await carry_out(services, session, command, origin))
     items = await services.decoding.commands(data, encoding, settings)
     if not items:
         raise ParleyError(ErrorCode.INVALID, "the array has no command", path="$")
     session = await _as_known_now(request, session, items)
+    origin = _origin(request, session, client_id)
     results = await _handle_all(services, session, items, origin)
     status = 207 if any(result.error is not None for result in results) else 200
     return json_response(CommandResults(results=results), status=status)
+
+
+def _origin(request: web.Request, session: Session, client_id: str | None) -> Origin:
+    user_id = principal_of(request).user_id
+    return Origin(user_id=user_id, client_id=client_id, transport="http", role=session.role)
 
 
 async def _as_known_now(request: web.Request, session: Session, items: Sequence[Command | ParleyError]) -> Session:
     """The session, looked for again when a command is not stored, so that no statement finds out that it is gone."""
     if all(isinstance(item, _STORED) for item in items):
         return session
-    return await request.app[SERVICES].access.session(request)
+    return await request.app[SERVICES].access.session(request, "observer")
 
 
 async def _handle_all(

@@ -130,6 +130,8 @@ def words(info: types.Type) -> str:
             text = ("integer" if isinstance(info, types.IntType) else "number") + _range(info)
         case types.BoolType():
             text = "boolean"
+        case types.DateTimeType():
+            text = "time"
         case _:
             raise AssertionError(f"no words for {info}")
     return text

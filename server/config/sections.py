@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -20,6 +21,7 @@ from server.agents.model.settings import ModelSettings
 from server.channel.settings import ChannelSettings
 from server.config.secrets import hidden_url
 from server.config.sources import DEFAULT, Source
+from server.tls.settings import TlsSettings
 from server.turns.limits import LimitSettings
 from server.turns.settings import ApprovalSettings, PolicySettings, PriceSettings, ToolsSettings, TurnSettings
 
@@ -105,6 +107,10 @@ class TokenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     token: str | None = None
     #: The SHA-256 of the token, in hexadecimal (`printf %s TOKEN | sha256sum`).
     token_sha256: str | None = None
+    #: What it is good for: `all` that its user may do, or only to `read`.
+    scope: Literal["all", "read"] = "all"
+    #: When it ends, with an offset from UTC; when missing, never.
+    expires: Annotated[datetime, Meta(tz=True, examples=["2030-01-31T12:00:00Z"])] | None = None
 
     def __post_init__(self) -> None:
         if (self.token is None) == (self.token_sha256 is None):
@@ -130,6 +136,8 @@ class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Who may use the server. Without tokens it is one local user, and then only on a loopback address."""
 
     tokens: tuple[TokenSettings, ...] = ()
+    #: How long a browser's login lasts, in seconds; never longer than the token that it was made of.
+    login_lifetime: Annotated[float, Meta(ge=60, le=31_536_000)] = 604_800.0
 
     def __post_init__(self) -> None:
         if len({entry.digest for entry in self.tokens}) != len(self.tokens):
@@ -149,6 +157,7 @@ class Sections(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the file may hold."""
 
     server: ServerSettings = ServerSettings()
+    tls: TlsSettings = TlsSettings()
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()
     channel: ChannelSettings = ChannelSettings()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -59,6 +60,8 @@ def as_toml(value: Any) -> str:
             return f"{{ {pairs} }}" if pairs else "{}"
         case list() | tuple():
             return f"[{', '.join(map(as_toml, value))}]"
+        case datetime():
+            return value.isoformat()
         case _:
             return json.dumps(str(value), ensure_ascii=False).replace(_DELETE, "\\u007f")
 

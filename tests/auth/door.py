@@ -7,9 +7,23 @@ from typing import TypeAlias
 from aiohttp import web
 from aiohttp.test_utils import TestClient
 
-from server.auth import Gatekeeper, Tokens, add_public_get, authenticate, client_id, principal_of
+from server.auth import (
+    Credentials,
+    Gatekeeper,
+    Logins,
+    Tickets,
+    Tokens,
+    add_public_get,
+    authenticate,
+    client_id,
+    principal_of,
+)
+from server.clock import SystemClock
 from server.config import AuthSettings, ServerSettings, TokenSettings
 from server.rest.middleware import harden, requests
+from storage.pool import Database
+from storage.tickets import Logins as LoginStore
+from storage.tickets import Tickets as TicketStore
 
 Client: TypeAlias = TestClient[web.Request, web.Application]
 
@@ -36,7 +50,11 @@ async def _socket(request: web.Request) -> web.WebSocketResponse:
 def make_app(*, tokens: bool = True, server: ServerSettings | None = None) -> web.Application:
     entries = (TokenSettings(user="ada", token=ADA), TokenSettings(user="bob", token=BOB)) if tokens else ()
     gatekeeper = Gatekeeper(server or ServerSettings())
-    app = web.Application(middlewares=[requests, authenticate(gatekeeper, Tokens(AuthSettings(tokens=entries).tokens))])
+    listed, clock = Tokens(AuthSettings(tokens=entries).tokens), SystemClock()
+    # There is no database behind this door: tickets and logins are shown with a whole server.
+    tickets, logins = Tickets(TicketStore(Database()), clock), Logins(LoginStore(Database()), listed, clock, 60)
+    credentials = Credentials(listed if entries else None, tickets, logins, clock)
+    app = web.Application(middlewares=[requests, authenticate(gatekeeper, credentials)])
     app.on_response_prepare.append(harden)
     app.on_response_prepare.append(gatekeeper.mark)
     app.router.add_get("/me", _me)

@@ -19,14 +19,20 @@ async def client(aiohttp_client: AiohttpClient) -> Client:
     return await aiohttp_client(make_app())
 
 
-def test_a_token_is_found_by_itself_and_by_its_digest() -> None:
+async def test_a_token_is_found_by_itself_and_by_its_digest() -> None:
     digest = TokenSettings(user="x", token=BOB).digest.hex()
     tokens = Tokens([TokenSettings(user="ada", token=ADA), TokenSettings(user="bob", token_sha256=digest.upper())])
-    assert tokens.principal(ADA) == Principal("ada", "token")
-    assert tokens.principal(BOB) == Principal("bob", "token")
-    assert tokens.principal(ADA[:-1]) is None
-    assert tokens.principal("") is None
-    assert tokens.principal("\udcff") is None
+    ada, bob = await tokens.principal(ADA), await tokens.principal(BOB)
+    assert ada is not None
+    assert bob is not None
+    assert ((ada.user_id, ada.kind), (bob.user_id, bob.kind)) == (("ada", "token"), ("bob", "token"))
+    assert ada.credential != bob.credential
+    assert digest not in repr(bob)
+    assert [await tokens.principal(other) for other in (ADA[:-1], "", "\udcff")] == [None] * 3
+    # What is remembered of a token that was used counts while the token is listed.
+    assert tokens.vouches_for(ada)
+    assert not Tokens([TokenSettings(user="bob", token=BOB)]).vouches_for(ada)
+    assert not tokens.vouches_for(Principal("ada", "login"))
     assert not Tokens([])
 
 

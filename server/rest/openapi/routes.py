@@ -24,7 +24,7 @@ from aiohttp.typedefs import Handler
 from msgspec import Struct
 
 from protocol.errors import ErrorCode
-from server.auth import add_public_get
+from server.auth import add_public, open_to_readers, open_to_tickets
 
 __all__ = ["JSON", "OPERATIONS", "Answer", "Events", "Operation", "Routes"]
 
@@ -91,7 +91,7 @@ class Description(TypedDict, total=False):
     `headers` names request headers that it looks at, `body` is the type of its JSON body, which may be left out if it
     is not `body_required`. `errors` are the codes of its own refusals: those that its path, its body, its query and the
     door bring about come by themselves. `public`: it needs no token. `streams`: it never ends by itself, so HEAD must
-    not ask for it.
+    not ask for it. `tickets`: a ticket opens it. `readers`: tokens that are for reading reach it, other than by GET.
     """
 
     answer: JsonType
@@ -106,12 +106,27 @@ class Description(TypedDict, total=False):
     errors: Sequence[ErrorCode]
     public: bool
     streams: bool
+    tickets: bool
+    readers: bool
 
 
 class _Route(Struct, frozen=True):
     operation: Operation
     handler: Handler
     streams: bool
+    tickets: bool
+    readers: bool
+
+    def add_to(self, app: web.Application) -> None:
+        """Add it to those that need a token."""
+        method, path = self.operation.method, self.operation.path
+        added = app.router.add_route(method, path, self.handler)
+        if method == hdrs.METH_GET and not self.streams:
+            app.router.add_head(path, self.handler)
+        if self.tickets:
+            open_to_tickets(app, added)
+        if self.readers:
+            open_to_readers(app, added)
 
 
 class Routes:
@@ -146,14 +161,11 @@ class Routes:
         """Add the routes to the router, in the order of the module: those with a fixed part before a `{name}` there."""
         described = app.setdefault(OPERATIONS, [])
         for route in self._routes:
-            operation = route.operation
-            if operation.public:
-                add_public_get(app, operation.path, route.handler)
-            elif operation.method == hdrs.METH_GET:
-                app.router.add_get(operation.path, route.handler, allow_head=not route.streams)
+            if route.operation.public:
+                add_public(app, route.operation.method, route.operation.path, route.handler)
             else:
-                app.router.add_route(operation.method, operation.path, route.handler)
-            described.append(operation)
+                route.add_to(app)
+            described.append(route.operation)
 
     def _route(self, method: str, path: str, description: Description) -> Callable[[H], H]:
         def describe(handler: H) -> H:
@@ -175,7 +187,8 @@ class Routes:
                 errors=description.get("errors", ()),
                 public=description.get("public", False),
             )
-            self._routes.append(_Route(operation, handler, description.get("streams", False)))
+            flags = [bool(description.get(name)) for name in ("streams", "tickets", "readers")]
+            self._routes.append(_Route(operation, handler, *flags))
             return handler
 
         return describe
