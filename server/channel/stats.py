@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from msgspec import Struct
 
 __all__ = ["Counters", "HubStats"]
@@ -21,7 +23,9 @@ class Counters:
         "fell_behind",
         "framings",
         "log_reads",
+        "last_published",
         "malformed",
+        "published",
         "read_failures",
         "refused",
     )
@@ -38,7 +42,11 @@ class Counters:
         self.fell_behind = 0
         self.framings = 0
         self.log_reads = 0
+        #: When the last durable event was committed here.
+        self.last_published: datetime | None = None
         self.malformed = 0
+        #: Durable events that were committed here, whoever hears them.
+        self.published = 0
         self.read_failures = 0
         self.refused = 0
 
