@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Final
 
@@ -53,6 +54,8 @@ class Services:
 
     config: Config
     clock: Clock
+    #: When this process's services were made.
+    started_at: datetime
     store: Store
     db: Database
     sessions: Sessions
