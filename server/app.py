@@ -99,6 +99,7 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     return Services(
         config=config,
         clock=clock,
+        started_at=clock.now(),
         store=Store(config.database),
         db=db,
         sessions=sessions,
