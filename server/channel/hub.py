@@ -111,8 +111,9 @@ class Hub:
         May be called in any order and more than once: events go out strictly by `seq`, each once, and a gap is read
         from the log at once.
         """
-        self.counters.published += len(committed.events)
-        self.counters.last_published = committed.events[-1].created_at
+        if committed.events:
+            self.counters.published += len(committed.events)
+            self.counters.last_published = committed.events[-1].created_at
         channel = self._channels.get(committed.session_id)
         if channel is None:
             return
