@@ -13,6 +13,14 @@
  ORDER BY a.approval_id
  LIMIT $2
 
+-- name: find_approval
+-- One approval, decided or not, with what was asked for and what will have run. $1 approval.
+SELECT a.approval_id, a.session_id, a.owner, a.turn_id, a.call_id, a.agent_type, a.name, k.arguments, k.final_arguments, a.arguments_hash,
+       a.allowed_decisions, a.rule, a.reason, a.parameters, a.created_at, a.expires_at, a.state, a.decided_at, a.decided_by,
+       a.client_id, a.feedback
+  FROM approvals a JOIN tool_calls k ON k.call_id = a.call_id
+ WHERE a.approval_id = $1
+
 -- name: rules_in_force
 -- The rules that hold in a session, the oldest first: its own, and its owner's for all his sessions. $1 owner, $2 session, $3 most.
 SELECT rule_id, owner, session_id, scope, tool, arguments, effect, created_at, created_by, call_id
