@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -10,7 +11,7 @@ from msgspec import Struct
 
 from storage.pool import Database
 
-__all__ = ["Approvals", "OpenApprovalRow", "RuleRow", "Rules"]
+__all__ = ["ApprovalRow", "Approvals", "OpenApprovalRow", "RuleRow", "Rules"]
 
 #: Rules that one read returns: more than anybody makes by hand.
 _MOST_RULES = 1000
@@ -37,6 +38,32 @@ class OpenApprovalRow(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
 
 
+class ApprovalRow(Struct, frozen=True, kw_only=True):
+    """An approval, decided or not; `final_arguments` are what a person made of the arguments."""
+
+    approval_id: UUID
+    session_id: UUID
+    owner: str
+    turn_id: UUID
+    call_id: UUID
+    agent_type: str
+    name: str
+    arguments: str
+    final_arguments: str | None
+    arguments_hash: bytes
+    allowed_decisions: tuple[str, ...]
+    rule: str | None
+    reason: str | None
+    parameters: bytes | None
+    created_at: datetime
+    expires_at: datetime | None
+    state: str
+    decided_at: datetime | None
+    decided_by: str | None
+    client_id: str | None
+    feedback: str | None
+
+
 class RuleRow(Struct, frozen=True, kw_only=True):
     """A standing permission or refusal; `arguments` maps an argument to a glob, as JSON."""
 
@@ -53,10 +80,15 @@ class RuleRow(Struct, frozen=True, kw_only=True):
 
 
 class Approvals:
-    """Reads what nobody has decided yet."""
+    """Reads what people are asked to decide, and what they decided."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def find(self, approval_id: UUID) -> ApprovalRow | None:
+        """One approval, decided or not; whether the asker may know of it, its session says."""
+        row = await self._database.fetchrow("find_approval", approval_id)
+        return None if row is None else ApprovalRow(**_fields(row))
 
     async def open(self, session_id: UUID) -> list[OpenApprovalRow]:
         """The open approvals of a session, the oldest first."""
@@ -88,6 +120,8 @@ class Rules:
 
 
 def _approval(row: asyncpg.Record) -> OpenApprovalRow:
-    fields = dict(row)
-    fields["allowed_decisions"] = tuple(fields["allowed_decisions"])
-    return OpenApprovalRow(**fields)
+    return OpenApprovalRow(**_fields(row))
+
+
+def _fields(row: asyncpg.Record) -> dict[str, Any]:
+    return {**row, "allowed_decisions": tuple(row["allowed_decisions"])}
