@@ -86,7 +86,7 @@ class StepCalls(Struct, frozen=True):
 
 
 class Waiting(Struct, frozen=True, kw_only=True):
-    """A message in a session's queue, and the session's agent."""
+    """A message in a session's queue, and the session's agent and owner."""
 
     message_id: UUID
     content: str
@@ -94,6 +94,7 @@ class Waiting(Struct, frozen=True, kw_only=True):
     command_id: str
     client_id: str | None
     current_agent: str
+    owner: str
 
 
 class Started(Struct, frozen=True, kw_only=True):

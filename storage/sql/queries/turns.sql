@@ -357,7 +357,7 @@ SELECT asked.turn_id
 
 -- name: next_queued
 -- The first waiting message of an idle session, with the session's agent. $1 session.
-SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.current_agent
+SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.current_agent, s.owner
   FROM sessions s JOIN queue q USING (session_id)
  WHERE s.session_id = $1 AND s.active_turn IS NULL AND s.deleted_at IS NULL
  ORDER BY q.position
@@ -365,7 +365,7 @@ SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.curre
 
 -- name: steering_messages
 -- The waiting messages that are for the running turn's next step. $1 session.
-SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.current_agent
+SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.current_agent, s.owner
   FROM queue q JOIN sessions s USING (session_id)
  WHERE q.session_id = $1 AND q.on_busy = 'steer'
  ORDER BY q.position
