@@ -17,13 +17,14 @@ import asyncio
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, overload
 
 import msgspec
 import structlog
 
 from protocol.tools import ToolError, arguments_of, parameters_schema
+from server.agents.bounded import within
 from server.agents.interface import ToolContext, ToolSpec
 from server.agents.threads import TooManyThreadsError, in_thread
 
@@ -90,7 +91,7 @@ class ServerTool:
 
         Raises ``ToolError`` for arguments that do not fit (naming the field), for a result that is too large or no
         JSON, for a time-out, and for whatever the function raised. Cancelling this call cancels an async function at
-        once; a synchronous one is left to finish in its thread, and its result is dropped.
+        once; a synchronous one, and one that swallows its cancellation, is left to finish, and its result is dropped.
         """
         arguments = self._decode(arguments_json)
         if self._context_parameter is not None:
@@ -107,12 +108,19 @@ class ServerTool:
         return {field: getattr(decoded, field) for field in self._arguments.__struct_fields__}
 
     async def _run(self, arguments: dict[str, Any]) -> Any:
-        limit = asyncio.timeout(self.timeout)
+        if inspect.iscoroutinefunction(self._function):
+            work = self._function(**arguments)
+        else:
+            work = in_thread(functools.partial(self._function, **arguments))
         try:
-            async with limit:
-                if inspect.iscoroutinefunction(self._function):
-                    return await self._function(**arguments)
-                return await in_thread(functools.partial(self._function, **arguments))
+            return await within(self.timeout, self._told(work), self.spec.name)
+        except TimeoutError:
+            raise ToolError(f"{self.spec.name} took longer than {self.timeout:g} s and was stopped") from None
+
+    async def _told(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """What the work returns; what it raises as the model should read it."""
+        try:
+            return await work
         except ToolError:
             raise
         except TooManyThreadsError:
@@ -120,8 +128,6 @@ class ServerTool:
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if is_being_cancelled(error):
                 raise
-            if isinstance(error, TimeoutError) and limit.expired():
-                raise ToolError(f"{self.spec.name} took longer than {self.timeout:g} s and was stopped") from None
             # What the exception says may hold paths and secrets: it is for the log, not for the model.
             _log.exception("tool_failed", tool=self.spec.name)
             raise ToolError(f"{self.spec.name} failed ({type(error).__name__})") from error

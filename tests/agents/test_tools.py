@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
 import pytest
 from msgspec import Meta, Struct
 from structlog.testing import capture_logs
 
-from server.agents import threads
+from server.agents import bounded, threads
 from server.agents.interface import ToolContext
 from server.agents.tools import MAX_RESULT_BYTES, ServerTool, ToolError, tool
 from tests.agents.support import tool_context
@@ -179,6 +180,98 @@ async def test_a_thread_that_takes_too_long_is_left_behind() -> None:
         assert "took longer" in await refused(stuck)
     finally:
         release.set()
+
+
+class Deaf:
+    """A tool's function that swallows every cancellation until it is released."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+        self.started = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def __call__(self) -> str:
+        self.started.set()
+        while not self.release.is_set():
+            try:
+                await self.release.wait()
+            except asyncio.CancelledError:
+                self.heard += 1
+        return "released"
+
+
+@pytest.fixture
+def deaf(monkeypatch: pytest.MonkeyPatch) -> Iterator[Deaf]:
+    monkeypatch.setattr(bounded, "LEAVE_PATIENCE", 0)
+    function = Deaf()
+    yield function
+    function.release.set()
+
+
+@pytest.mark.feature("A02")
+async def test_a_tool_that_swallows_its_cancellation_is_left_behind(deaf: Deaf) -> None:
+    @tool(timeout=0)
+    async def stuck() -> str:
+        """Wait for the test."""
+        return await deaf()
+
+    with capture_logs() as logs:
+        assert await refused(stuck) == "stuck took longer than 0 s and was stopped"
+    assert deaf.heard == 1
+    assert [entry["tool"] for entry in logs if entry["event"] == "cancellation_ignored"] == ["stuck"]
+    (left,) = bounded._left
+    deaf.release.set()
+    await left
+    assert not bounded._left
+
+
+async def test_cancelling_the_call_of_a_tool_that_swallows_it_ends_the_call(deaf: Deaf) -> None:
+    @tool
+    async def stuck() -> str:
+        """Wait for the test."""
+        return await deaf()
+
+    task = asyncio.create_task(stuck.call("{}", tool_context()))
+    await deaf.started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (left,) = bounded._left
+    deaf.release.set()
+    await left
+
+
+async def test_cancelling_the_call_leaves_the_thread_behind() -> None:
+    started, release = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    @tool
+    def stuck() -> None:
+        """Wait for the test."""
+        loop.call_soon_threadsafe(started.set)
+        release.wait()
+
+    task = asyncio.create_task(stuck.call("{}", tool_context()))
+    await started.wait()
+    task.cancel()
+    try:
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    finally:
+        release.set()
+
+
+async def test_a_tool_that_returns_after_its_time_is_too_late() -> None:
+    @tool(timeout=0)
+    async def late() -> str:
+        """Make up an answer when it is cancelled."""
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "here I am"
+        return ""
+
+    assert "took longer" in await refused(late)
 
 
 async def test_cancelling_the_call_cancels_the_function() -> None:
