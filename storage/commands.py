@@ -24,6 +24,7 @@ __all__ = [
     "DecisionPlan",
     "MessagePlan",
     "NewRule",
+    "OnBusy",
     "Reply",
     "ResultPlan",
     "StaleError",

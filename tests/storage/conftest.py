@@ -14,21 +14,14 @@ from tests.support.database import Cluster, kinds
 
 Open = Callable[..., Any]
 
-TABLES: Final = [
-    "sessions",
-    "session_aliases",
-    "events",
-    "commands",
-    "command_numbers",
-    "messages",
-    "queue",
-    "turns",
-    "tool_calls",
-    "workers",
-    "session_members",
-    "tickets",
-    "logins",
-]
+#: All that a test may have written to, whatever tables there are.
+_EMPTY: Final = """
+DO $$ BEGIN
+  EXECUTE (SELECT 'TRUNCATE ' || string_agg(quote_ident(relname), ', ')
+             FROM pg_class
+            WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND relname <> 'parley_migrations');
+END $$
+"""
 
 
 Lend = Callable[[str], Any]
@@ -59,7 +52,7 @@ async def lend(
 
     yield lend_
     async with database.pool.acquire() as connection:
-        await connection.execute(f"TRUNCATE {', '.join(TABLES)} CASCADE")
+        await connection.execute(_EMPTY)
     await database.close()
 
 

@@ -14,7 +14,9 @@ from uuid import UUID
 import asyncpg
 import asyncpg.pool
 
-from storage.commands import CommandHead, Commands, MessagePlan, Reply, TurnStart
+from storage.approvals import Approvals, Rules
+from storage.calls import Calls
+from storage.commands import CommandHead, Commands, MessagePlan, OnBusy, Reply, TurnStart
 from storage.ids import new_id
 from storage.log import EventLog, NewEvent
 from storage.messages import Messages
@@ -41,6 +43,9 @@ class Scene:
         self.sessions = Sessions(database)
         self.commands = Commands(database)
         self.turns = Turns(database)
+        self.calls = Calls(database)
+        self.approvals = Approvals(database)
+        self.rules = Rules(database)
         self.log = EventLog(database)
         self.messages = Messages(database)
         self.workers = Workers(database)
@@ -76,6 +81,8 @@ class Scene:
             client_id=client,
             n=n,
             now=self.now(),
+            worker_id=self.worker,
+            transport="test",
         )
 
     def plan(self, text: str, *, agent: str = AGENT, direct: bool = False) -> MessagePlan:
@@ -103,7 +110,7 @@ class Scene:
         *,
         plan: MessagePlan | None = None,
         busy: bool = False,
-        reject: bool = False,
+        on_busy: OnBusy = "enqueue",
         most: int = 100,
         **head: Any,
     ) -> Reply:
@@ -112,7 +119,7 @@ class Scene:
             self.head(session, command_id, text, **head),
             plan or self.plan(text),
             seems_busy=busy,
-            reject_when_busy=reject,
+            on_busy=on_busy,
             most_waiting=most,
         )
 
@@ -159,6 +166,7 @@ class Scene:
             agent_type=plan.agent_type,
             user_message_id=plan.message_id,
             turn_created_at=NOW,
+            owner=session.owner,
         )
 
     def ending(self, claim: Claim, text: str = "done", **more: Any) -> Advance:
@@ -234,9 +242,9 @@ class Scene:
             return
         # Numbered from 1 without a gap, each message announced by the event of its number.
         assert sorted(row["seq"] for row in events) == list(range(1, session["seq"] + 1))
-        announced = {row["seq"] for row in events if row["event_type"] == "message_created"}
+        announced = {row["seq"] for row in events if row["event_type"] in {"message_created", "tool_result"}}
         assert {row["seq"] for row in messages} == announced
-        assert session["message_count"] == len(messages)
+        assert session["message_count"] == sum(row["thread"] is None for row in messages)
         assert session["queued"] == len(waiting)
         # One effect a command: its first event is its own.
         assert [n for n, count in Counter(row["first_seq"] for row in stored).items() if count > 1] == []
@@ -244,20 +252,72 @@ class Scene:
         known = {row["message_id"] for row in messages} | {row["message_id"] for row in waiting}
         removed = sum(row["status"] == "accepted" and row["message_id"] not in known for row in stored)
         said = {row["message_id"] for row in stored if row["message_id"] is not None}
-        assert {row["message_id"] for row in messages if row["role"] == "user"} <= said
+        asked = [row for row in messages if row["role"] == "user"]
+        assert {row["message_id"] for row in asked if row["thread"] is None} <= said
         assert len(said - known) <= removed
-        # One turn at most is under way, and has a step that is not done.
-        open_turns = [row["turn_id"] for row in turns if row["finished_at"] is None]
-        assert open_turns == ([session["active_turn"]] if session["active_turn"] is not None else [])
-        assert [row["turn_id"] for row in turns if row["step_state"] != "done"] == open_turns
-        assert [row["turn_id"] for row in turns if row["state"] == "running"] == open_turns
+        # One turn at most is under way that answers no other, and has a step that is not done.
+        under_way = [row for row in turns if row["finished_at"] is None]
+        assert [row["turn_id"] for row in under_way if row["depth"] == 0] == (
+            [session["active_turn"]] if session["active_turn"] is not None else []
+        )
+        assert [row for row in turns if row["step_state"] != "done"] == under_way
+        assert [row for row in turns if row["state"] in {"running", "waiting"}] == under_way
         assert {row["step_state"] for row in turns} <= {"running", "tools", "done"}
-        assert {row["state"] for row in turns} <= {"running", "completed", "cancelled", "failed", "interrupted"}
+        assert {row["state"] for row in under_way} <= {"running", "waiting"}
+        assert {row["state"] for row in turns if row not in under_way} <= {
+            "completed",
+            "cancelled",
+            "failed",
+            "interrupted",
+        }
         assert {row["role"] for row in messages} <= {"user", "assistant", "tool", "system"}
         # By their messages a deleted session's turns are found.
-        assert {row["turn_id"] for row in turns} <= {row["turn_id"] for row in messages if row["role"] == "user"}
-        assert {row["user_message_id"] for row in turns} <= {row["message_id"] for row in messages}
-        assert len(turns) == sum(row["role"] == "user" for row in messages)
+        assert {row["turn_id"] for row in turns} == {row["turn_id"] for row in asked}
+        assert {row["user_message_id"] for row in turns} <= {row["message_id"] for row in asked}
+        await self._audit_calls(turns, messages, await of("tool_calls"), await of("approvals"))
+
+    async def _audit_calls(
+        self,
+        turns: list[asyncpg.Record],
+        messages: list[asyncpg.Record],
+        calls: list[asyncpg.Record],
+        approvals: list[asyncpg.Record],
+    ) -> None:
+        by_turn = {row["turn_id"]: row for row in turns}
+        # One result a call, in the thread of its turn, and none before it has ended.
+        results = Counter(row["call_id"] for row in messages if row["role"] == "tool")
+        assert results == Counter(row["call_id"] for row in calls if row["finished_at"] is not None)
+        assert {row["state"] for row in calls if row["finished_at"] is not None} <= {
+            "completed",
+            "failed",
+            "rejected",
+            "cancelled",
+        }
+        assert {row["state"] for row in calls if row["finished_at"] is None} <= {
+            "awaiting_approval",
+            "ready",
+            "running",
+        }
+        for row in messages:
+            if row["thread"] is not None or row["role"] == "tool":
+                assert row["thread"] == (row["turn_id"] if by_turn[row["turn_id"]]["depth"] else None)
+        # Calls are open only in the step under way, and who waits has some.
+        unsettled = [row for row in calls if row["finished_at"] is None]
+        for row in unsettled:
+            turn = by_turn[row["turn_id"]]
+            assert (turn["finished_at"], turn["step_state"], turn["step"]) == (None, "tools", row["step"])
+        assert {row["turn_id"] for row in turns if row["state"] == "waiting"} <= {row["turn_id"] for row in unsettled}
+        assert {row["call_id"] for row in approvals if row["state"] == "pending"} == {
+            row["call_id"] for row in calls if row["state"] == "awaiting_approval"
+        }
+        # Whoever has a call was given it, and a turn that answers a call is under way no longer than the call.
+        for row in calls:
+            assert row["executor"] == "client" or (row["client_id"], row["executors"]) == (None, [])
+            assert row["client_id"] is None or row["client_id"] in row["executors"]
+            if row["child_turn"] is not None:
+                child = by_turn[row["child_turn"]]
+                assert (child["parent_call"], child["depth"]) == (row["call_id"], by_turn[row["turn_id"]]["depth"] + 1)
+                assert (child["finished_at"] is None) <= (row["finished_at"] is None)
 
 
 Borrowed: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"

@@ -59,14 +59,20 @@ async def test_a_step_of_tools_is_taken_over_with_its_calls(any_scene: Scene) ->
     message = NewMessage(message_id=claim.message_id, ordinal=1, role="assistant", content="")
     move = Advance(step_state="tools", events=[event("message_created")], messages=[message], calls=calls)
     await any_scene.turns.advance(claim, move, any_scene.now())
-    await any_scene.turns.start_call(claim, calls[0].call_id, any_scene.now())
+    start = Advance(step_state="tools", started_calls=[calls[0].call_id])
+    await any_scene.turns.advance(claim, start, any_scene.now())
     (taken,) = await any_scene.turns.claim(new_id(), [], 10)
     assert taken.state == "tools"
     # What was begun may have had its effect: the new owner sees that it was.
-    assert [call.state for call in await any_scene.turns.calls(taken)] == ["running", "pending"]
+    assert [call.state for call in (await any_scene.turns.calls(taken)).calls] == ["running", "ready"]
     with pytest.raises(LostClaimError):
-        await any_scene.turns.start_call(claim, calls[1].call_id, any_scene.now())
-    await any_scene.turns.start_call(taken, calls[1].call_id, any_scene.now())
+        await any_scene.turns.calls(claim)
+    start = Advance(step_state="tools", started_calls=[calls[1].call_id])
+    with pytest.raises(LostClaimError):
+        await any_scene.turns.advance(claim, start, any_scene.now())
+    await any_scene.turns.advance(taken, start, any_scene.now())
+    assert [call.state for call in (await any_scene.turns.calls(taken)).calls] == ["running", "running"]
+    await any_scene.audit()
 
 
 async def test_a_worker_claims_those_of_its_own_that_it_does_not_know_of(any_scene: Scene) -> None:

@@ -77,12 +77,12 @@ async def test_an_id_belongs_to_one_body_in_one_session(any_scene: Scene, body: 
 
 async def test_a_message_that_asked_not_to_wait_is_refused_and_its_repeat_is_not(any_scene: Scene) -> None:
     session = await any_scene.session()
-    first = await any_scene.say(session, "a", "hello", reject=True)
+    first = await any_scene.say(session, "a", "hello", on_busy="reject")
     # It made the session busy itself: that is no reason to refuse it when it comes again.
-    assert told(await any_scene.say(session, "a", "hello", reject=True)) == told(first)
-    error = await refusal(any_scene.say(session, "b", reject=True))
+    assert told(await any_scene.say(session, "a", "hello", on_busy="reject")) == told(first)
+    error = await refusal(any_scene.say(session, "b", on_busy="reject"))
     assert (error.code, error.path, error.id) == (ErrorCode.BUSY, "$.on_busy", "b")
-    assert (await refusal(any_scene.say(session, "a", "other", reject=True))).code is ErrorCode.CONFLICT
+    assert (await refusal(any_scene.say(session, "a", "other", on_busy="reject"))).code is ErrorCode.CONFLICT
     # A refusal is not remembered: the same id may wait now.
     assert (await any_scene.say(session, "b")).status == "queued"
     await any_scene.audit()
@@ -127,7 +127,7 @@ async def test_a_refusal_uses_no_number_up(any_scene: Scene) -> None:
     codes = [
         (await refusal(work)).code
         for work in (
-            any_scene.say(session, "b", n=2, reject=True),
+            any_scene.say(session, "b", n=2, on_busy="reject"),
             any_scene.say(session, "b", n=2, most=0),
             any_scene.say(session, "a", "another body", n=2),
             any_scene.remove(session, "b", new_id(), n=2),

@@ -115,7 +115,14 @@ class Play:
         async def work() -> Reply:
             plans.append(self.scene.plan(text, agent=model.agent))
             return await self.scene.say(
-                self.session, command_id, text, plan=plans[-1], busy=busy, reject=reject, most=MOST_WAITING, n=n
+                self.session,
+                command_id,
+                text,
+                plan=plans[-1],
+                busy=busy,
+                on_busy="reject" if reject else "enqueue",
+                most=MOST_WAITING,
+                n=n,
             )
 
         if await self.command(text, n, refusal, work, command_id):

@@ -187,7 +187,7 @@ async def test_a_repeat_a_wrong_guess_and_a_refusal_take_a_trip_more(cluster: Cl
             assert wire.trips - before == trips
         before = wire.trips
         with pytest.raises(ParleyError) as refused:
-            await scene.say(session, "refused", busy=True, reject=True)
+            await scene.say(session, "refused", busy=True, on_busy="reject")
         # The decision, and the look for an earlier delivery.
         assert (refused.value.code, wire.trips - before) == (ErrorCode.BUSY, 2)
         assert first.turn_id == (await scene.say(session, "first")).turn_id

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from storage.ids import new_id
-from storage.turns import Advance, Call, Claim, LostClaimError, NewMessage
+from storage.turns import Advance, Call, Claim, EndedCall, LostClaimError, NewMessage
 from tests.storage.scene import Scene, event
 
 
@@ -35,18 +35,23 @@ def calling(claim: Claim, *calls: Call) -> Advance:
     )
 
 
-def answering(call: Call, ordinal: int = 2, *, failed: bool = False, **more: Any) -> Advance:
+def answering(call: Call, *, failed: bool = False, **more: Any) -> Advance:
     """A call has its result, and the next step begins if `next_message_id` is given."""
-    result = NewMessage(message_id=new_id(), ordinal=ordinal, role="tool", content="42", name="t", call_id=call.call_id)
+    result = NewMessage(message_id=new_id(), ordinal=1, role="tool", content="42", name="t", call_id=call.call_id)
     return Advance(
         **{
             "step_state": "tools",
-            "events": [event("tool_result"), event("message_created")],
+            "events": [event("tool_result")],
             "messages": [result],
-            "ended_calls": [(call.call_id, failed)],
+            "ended_calls": [EndedCall(call_id=call.call_id, state="failed" if failed else "completed")],
             **more,
         }
     )
+
+
+async def states(scene: Scene, claim: Claim) -> list[str]:
+    """How the calls of the step stand."""
+    return [found.state for found in (await scene.turns.calls(claim)).calls]
 
 
 def call(name: str = "t") -> Call:
@@ -62,13 +67,16 @@ async def test_a_turn_through_all_its_moves(any_scene: Scene) -> None:
     assert (advanced.cancel_requested, advanced.queued, claim.revision) == (False, 0, 1)
     assert advanced.commit is not None
     assert [stored.seq for stored in advanced.commit.events] == [3, 4, 5]
-    assert await any_scene.turns.calls(claim) == [one, two]
-    await any_scene.turns.start_call(claim, one.call_id, any_scene.now())
-    assert [found.state for found in await any_scene.turns.calls(claim)] == ["running", "pending"]
+    found = await any_scene.turns.calls(claim)
+    assert [msgspec.structs.replace(each, ordinal=0) for each in found.calls] == [one, two]
+    assert ([each.ordinal for each in found.calls], found.news, found.cancel_requested) == ([1, 2], 0, False)
+    start = Advance(step_state="tools", started_calls=[one.call_id])
+    await any_scene.turns.advance(claim, start, any_scene.now())
+    assert await states(any_scene, claim) == ["running", "ready"]
     await any_scene.audit()
 
     await any_scene.turns.advance(claim, answering(one, failed=True), any_scene.now())
-    assert [found.state for found in await any_scene.turns.calls(claim)] == ["done", "pending"]
+    assert await states(any_scene, claim) == ["failed", "ready"]
     await any_scene.say(session, "waits")
     stop = await any_scene.cancel(session, "stop", claim.turn_id)
     assert stop.turn_id == claim.turn_id
@@ -90,10 +98,7 @@ async def test_a_turn_through_all_its_moves(any_scene: Scene) -> None:
     assert (turn["prompt_tokens"], turn["completion_tokens"]) == (11, 5)
     assert turn["finished_at"] is not None
     calls = await any_scene.rows("SELECT * FROM tool_calls ORDER BY ordinal")
-    assert [(row["state"], row["failed"], row["started_at"] is not None) for row in calls] == [
-        ("done", True, True),
-        ("done", False, False),
-    ]
+    assert [(row["state"], row["started_at"] is not None) for row in calls] == [("failed", True), ("completed", False)]
     history = await any_scene.messages.page(session.session_id, 0, 100)
     assert [(message.role, message.content) for message in history] == [
         ("user", "hello"),
@@ -115,14 +120,15 @@ async def test_a_move_whose_answer_was_lost_is_not_made_twice(any_scene: Scene) 
     session = await any_scene.session()
     claim = await any_scene.begun(session)
     unanswered = msgspec.structs.replace(claim)
-    move = calling(claim, call())
+    asked = call()
+    move = calling(claim, asked)
     await any_scene.turns.advance(claim, move, any_scene.now())
     again = await any_scene.turns.advance(unanswered, move, any_scene.now())
     assert (again.commit, again.cancel_requested, again.queued) == (None, False, 0)
     assert unanswered.revision == claim.revision == 1
     await any_scene.audit()
     # Also the last one, after which the step is done.
-    ending = any_scene.ending(claim, messages=[], events=[event("task_completed")])
+    ending = answering(asked, step_state="done", turn_state="completed")
     await any_scene.turns.advance(claim, ending, any_scene.now())
     assert (await any_scene.turns.advance(unanswered, ending, any_scene.now())).commit is None
     await any_scene.audit()
@@ -197,22 +203,25 @@ async def test_a_call_is_started_by_its_claimant_and_ended_within_its_step(any_s
     mine, theirs = call(), call()
     await any_scene.turns.advance(claim, calling(claim, mine), any_scene.now())
     await any_scene.turns.advance(other, calling(other, theirs), any_scene.now())
-    with pytest.raises(LostClaimError):
-        await any_scene.turns.start_call(claim, new_id(), any_scene.now())
-    with pytest.raises(LostClaimError):
-        await any_scene.turns.start_call(msgspec.structs.replace(claim, attempt=2), mine.call_id, any_scene.now())
-    with pytest.raises(LostClaimError):
-        await any_scene.turns.start_call(
-            msgspec.structs.replace(claim, worker_id=new_id()), mine.call_id, any_scene.now()
-        )
+    start = Advance(step_state="tools", started_calls=[mine.call_id, theirs.call_id, new_id()])
+    for stranger in (
+        msgspec.structs.replace(claim, attempt=2),
+        msgspec.structs.replace(claim, worker_id=new_id()),
+        msgspec.structs.replace(claim, step=2),
+    ):
+        with pytest.raises(LostClaimError):
+            await any_scene.turns.advance(stranger, start, any_scene.now())
     # It may begin again: a tool that can be repeated is, after a crash.
     for _ in range(2):
-        await any_scene.turns.start_call(claim, mine.call_id, any_scene.now())
-    await any_scene.turns.advance(claim, answering(theirs), any_scene.now())
-    assert [found.state for found in await any_scene.turns.calls(other)] == ["pending"]
-    await any_scene.turns.advance(claim, answering(mine), any_scene.now())
-    with pytest.raises(LostClaimError):
-        await any_scene.turns.start_call(claim, mine.call_id, any_scene.now())
+        await any_scene.turns.advance(claim, start, any_scene.now())
+        assert (await states(any_scene, claim), await states(any_scene, other)) == (["running"], ["ready"])
+    end = [EndedCall(call_id=each.call_id, state="completed") for each in (mine, theirs)]
+    await any_scene.turns.advance(claim, answering(mine, ended_calls=end), any_scene.now())
+    assert (await states(any_scene, claim), await states(any_scene, other)) == (["completed"], ["ready"])
+    # What has its result keeps it.
+    await any_scene.turns.advance(claim, start, any_scene.now())
+    assert await states(any_scene, claim) == ["completed"]
+    await any_scene.audit()
 
 
 async def test_waiting_messages_begin_in_their_order_one_turn_at_a_time(any_scene: Scene) -> None:
