@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asked", "ask"]
 
-NO_TOOL = "There is no tool {name!r}; those that the {agent} agent may use are: {tools}."
+NO_TOOL = "The {agent} agent may not use a tool {name!r}; there are: {tools}."
 NO_OBJECT = "The arguments of {name} are no JSON object."
 
 

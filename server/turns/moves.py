@@ -196,8 +196,7 @@ class Move:
         """What this turn came to is the result of another turn's call."""
         ordinal = self.announce([result_event(call.turn_id, call, result)])
         self._messages.append(result_message(call, result, ordinal, thread=call.thread, turn_id=call.turn_id))
-        state: CallState = "completed" if result.error is None else "failed"
-        self._parent = ParentResult(call_id=call.call_id, state=state)
+        self._parent = ParentResult(call_id=call.call_id, state=result.state)
 
     def leave_parent(self) -> None:
         """That call has its result already: what was put in for it last is taken out again."""

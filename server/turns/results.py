@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -44,6 +44,13 @@ class Result(Struct, frozen=True):
     value: Any = None
     error: str | None = None
     duration_ms: int | None = None
+
+    @property
+    def state(self) -> Literal["completed", "failed", "cancelled"]:
+        """What the call is by that."""
+        if self.error is None:
+            return "completed"
+        return "cancelled" if self.error == CANCELLED else "failed"
 
     @property
     def text(self) -> str:

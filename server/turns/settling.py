@@ -177,7 +177,7 @@ class Settling:
             move.close_approval(call, expired=cause == "expired")
         if cause == "result":
             result = self._results[call.call_id]
-            move.end_call(call, result, _state_of(result))
+            move.end_call(call, result, result.state)
         elif cause == "nobody":
             move.end_call(call, Result(error=results.NO_EXECUTOR.format(name=call.name)), "failed")
         else:
@@ -295,12 +295,6 @@ class Settling:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-
-def _state_of(result: Result) -> CallState:
-    if result.error is None:
-        return "completed"
-    return "cancelled" if result.error == results.CANCELLED else "failed"
 
 
 def _named(arguments: Any) -> str:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from protocol.commands import Cancel, UserMessage
-from protocol.events import Ack, MessageDelta, Payload
+from protocol.commands import Cancel, HitlDecision, ToolDescription, ToolResult, UserMessage
+from protocol.events import Ack, AgentStatusChanged, MessageDelta, Payload
 from server.agents.interface import AgentContext, AgentYield, FunctionAgent, Tool, agent
 from server.agents.registry import Registry
 from server.clock import SystemClock
 from server.turns.engine import Engine
+from server.turns.policy import Policy
 from server.turns.service import Origin, TurnService
-from server.turns.settings import TurnSettings
+from server.turns.settings import PolicySettings, TurnSettings
+from server.turns.terms import Terms
 from storage.commits import Committed
 from storage.log import StoredEvent
 from storage.pool import Database
@@ -33,6 +36,7 @@ class Recorder:
     def __init__(self) -> None:
         self.shown: list[StoredEvent | MessageDelta] = []
         self.statuses: list[str] = []
+        self.transients: list[tuple[str, Payload]] = []
         self.woken: list[UUID] = []
         self.closed: list[UUID] = []
         self._changed = asyncio.Condition()
@@ -47,7 +51,9 @@ class Recorder:
         self._notify()
 
     def transient(self, session_id: UUID, event_type: str, payload: Payload) -> None:
-        self.statuses.append(payload.status)  # type: ignore[attr-defined]
+        if isinstance(payload, AgentStatusChanged):
+            self.statuses.append(payload.status)
+        self.transients.append((event_type, payload))
 
     def close_message(self, session_id: UUID, message_id: UUID) -> None:
         self.closed.append(message_id)
@@ -100,15 +106,90 @@ class Recorder:
 Script = Callable[[AgentContext], AsyncGenerator[AgentYield, None]]
 
 
-class Workshop:
-    """One server process's turns, as far as a test needs them."""
+class ShiftedClock(SystemClock):
+    """The machine's clock, by which a test can let time pass."""
 
-    def __init__(self, database: Database, registry: Registry, settings: TurnSettings) -> None:
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+class Offered(NamedTuple):
+    """A client that offers tools."""
+
+    client_id: str
+    tools: Sequence[ToolDescription]
+
+
+class Desk:
+    """Who offers which tools, as a test has it: the latest registration first."""
+
+    def __init__(self) -> None:
+        self.clients: list[Offered] = []
+
+    async def offers(self, session_id: UUID) -> Sequence[Offered]:
+        return list(self.clients)
+
+
+#: Nobody is asked about anything.
+ALLOWED = Policy([PolicySettings(tool="*", effect="allow")])
+
+
+class Workshop:
+    """One server process's turns, as far as a test needs them. Nothing needs approval, unless `policy` says so."""
+
+    def __init__(
+        self, database: Database, registry: Registry, settings: TurnSettings, policy: Policy = ALLOWED
+    ) -> None:
         self.database = database
         self.outlet = Recorder()
-        self.engine = Engine(database, registry, self.outlet, SystemClock(), settings)
+        self.clock = ShiftedClock()
+        self.desk = Desk()
+        terms = Terms(policy=policy, executors=self.desk)
+        self.engine = Engine(database, registry, self.outlet, self.clock, settings, terms)
         self.service = TurnService(database, self.engine)
         self.sessions = Sessions(database)
+
+    async def offer(self, session: Session, client_id: str, *names: str, **more: Any) -> None:
+        """A client offers tools, in place of those before."""
+        described = [ToolDescription(name=name, parameters={"type": "object"}, **more) for name in names]
+        self.desk.clients = [each for each in self.desk.clients if each.client_id != client_id]
+        self.desk.clients.insert(0, Offered(client_id, described))
+        await self.service.client_joined(session.session_id, client_id)
+        await self.service.tools_registered(session.session_id, client_id, list(names))
+
+    async def leave(self, session: Session, client_id: str) -> None:
+        """A client goes away."""
+        self.desk.clients = [each for each in self.desk.clients if each.client_id != client_id]
+        await self.service.client_left(session.session_id, client_id)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass, and see to what is due."""
+        self.clock.ahead += timedelta(seconds=seconds)
+        await self.engine.mind_due()
+
+    async def result(
+        self, session: Session, call_id: str, result: Any = None, *, client: str | None = "client-1", **more: Any
+    ) -> Ack:
+        """A client answers a call."""
+        command = ToolResult(
+            id=more.pop("command_id", f"result-{call_id}-{client}"), call_id=call_id, result=result, **more
+        )
+        return await self.service.tool_result(session, command, Origin("me", client, "test"))
+
+    async def decide(self, session: Session, call_id: str, decision: Any, **more: Any) -> Ack:
+        """A person decides about a call."""
+        command_id = more.pop("command_id", f"{decision}-{call_id}")
+        origin = Origin("me", more.pop("client", "client-2"), "test")
+        command = HitlDecision(id=command_id, call_id=call_id, decision=decision, **more)
+        return await self.service.hitl_decision(session, command, origin)
+
+    async def parked(self, count: int = 1) -> None:
+        """Wait until so many turns wait for somebody, and none runs here."""
+        await self.engine.idle()
+        assert await self.rows("SELECT count(*) FROM turns WHERE state = 'waiting'") == [(count,)]
 
     async def session(self, agent_type: str = "scripted") -> Session:
         """A new session."""

@@ -12,7 +12,7 @@ import pytest
 
 from server.agents.interface import AgentContext, AgentYield, FunctionAgent, Reasoning, Text, ToolCallDelta, UsageReport
 from server.agents.tools import tool
-from server.turns import engine, run
+from server.turns import engine, work
 from server.turns.settings import TurnSettings
 from storage.pool import Database
 from tests.turns.support import PATIENCE, Workshop, forever, registry_of, scripted
@@ -158,7 +158,7 @@ async def test_a_database_that_hangs_does_not_hold_up_the_end(make: Make, monkey
 async def test_an_agent_that_ignores_its_cancellation_is_left_to_itself(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CANCEL_PATIENCE", 0.05)
+    monkeypatch.setattr(work, "CANCEL_PATIENCE", 0.05)
     release, ended = asyncio.Event(), asyncio.Event()
 
     async def deaf(context: AgentContext) -> AsyncGenerator[AgentYield, None]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
 from uuid import UUID
 
 import msgspec
@@ -26,30 +25,13 @@ from server.agents.interface import (
 )
 from server.agents.tools import ToolError, tool
 from server.turns.service import Origin
-from server.turns.settings import TurnSettings
 from storage.commits import Committed
 from storage.pool import Database
-from tests.turns.support import ORIGIN, Workshop, forever, registry_of, scripted
-
-Make = Callable[..., "asyncio.Future[Workshop]"]
+from tests.turns.conftest import Make
+from tests.turns.support import ORIGIN, forever, scripted
 
 #: A lease that its worker does not come to renew, so that the test alone says when it ends. Seconds.
 NO_RENEWAL = 86_400
-
-
-@pytest.fixture
-async def make(database: Database) -> AsyncIterator[Callable[..., object]]:
-    """Start workshops on the test's database; several are several processes."""
-    async with AsyncExitStack() as stack:
-
-        async def start(*agents: FunctionAgent, begin: bool = True, **settings: object) -> Workshop:
-            workshop = Workshop(database, registry_of(*agents), TurnSettings(**settings))  # type: ignore[arg-type]
-            if begin:
-                await workshop.service.start()
-            stack.push_async_callback(workshop.service.stop)
-            return workshop
-
-        yield start
 
 
 async def hello(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
@@ -101,7 +83,7 @@ async def test_regression_01_the_answer_is_streamed_stored_and_delivered(make: M
     assert answer["agent_id"] == str(shop.engine.registry.default.agent_id)
     done = shop.outlet.payloads("task_completed")[0]
     assert (done["status"], done["steps"]) == ("completed", 1)
-    assert done["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert done["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "cost": None}
     assert [(delta.offset, delta.text) for delta in shop.outlet.deltas] == [(0, "Hel"), (3, "lo "), (6, "😀!")]
     assert str(shop.outlet.deltas[0].message_id) == answer["message_id"]
     await shop.engine.idle()
@@ -314,6 +296,8 @@ async def test_every_call_gets_one_result_and_the_turn_goes_on(make: Make) -> No
     shop = await make(scripted(calling, tools=[double, "read_file"]))
     session = await shop.session()
     await shop.say(session, "go")
+    await shop.parked()
+    await shop.pass_time(61)
     await shop.outlet.until_type("task_completed")
     assert shop.outlet.types[2:] == [
         "message_created",
@@ -328,7 +312,7 @@ async def test_every_call_gets_one_result_and_the_turn_goes_on(make: Make) -> No
     assert [call["call_id"] for call in calls] == [result["call_id"] for result in results]
     assert results[0]["result"] == 42
     assert results[1]["error"] == "negative numbers are not doubled here"
-    assert "No executor is connected" in results[2]["error"]
+    assert "No client of this session offers" in results[2]["error"]
     first, last = shop.outlet.payloads("message_created")[1:]
     assert (first["finish_reason"], first["reasoning"]) == ("tool_calls", "I shall call")
     assert first["tool_calls"][0]["arguments"] == '{"number": 21}'
@@ -339,7 +323,8 @@ async def test_every_call_gets_one_result_and_the_turn_goes_on(make: Make) -> No
         (0, '{"num'),
         (5, 'ber": 21}'),
     ]
-    assert await shop.rows("SELECT DISTINCT state FROM tool_calls") == [("done",)]
+    states = await shop.rows("SELECT state FROM tool_calls ORDER BY ordinal")
+    assert states == [("completed",), ("failed",), ("failed",)]
 
 
 async def test_a_turn_that_never_stops_calling_is_ended(make: Make) -> None:
@@ -540,7 +525,7 @@ async def test_an_ack_is_told_in_the_turn_of_the_loop_that_shows_its_events(make
         commit(committed, closes)
 
     shop.outlet.commit = note  # type: ignore[method-assign]
-    origin = Origin("me", "client-1", "test", heard.append)
+    origin = Origin("me", "client-1", "test", tell=heard.append)
     command = SwitchAgent(id="s", agent_type="scripted")
     ack = await shop.service.switch_agent(session, command, origin)
     assert heard == ["events", ack, "turn over"]
