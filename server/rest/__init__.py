@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from server.rest import agents, health, sessions
+from server.rest import agents, health, members, sessions
 from server.rest.openapi import serve as documents
 
 __all__ = ["add_routes"]
@@ -18,4 +18,5 @@ def add_routes(app: web.Application) -> None:
     health.add_routes(app)
     agents.add_routes(app)
     sessions.add_routes(app)
+    members.add_routes(app)
     documents.add_routes(app)

@@ -51,6 +51,7 @@ class ListQuery(Struct, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
     active_only: bool = True
+    shared: bool = False
 
 
 class ReadQuery(Struct, frozen=True):
@@ -101,6 +102,8 @@ async def _create(request: web.Request) -> web.Response:
 async def _list(request: web.Request) -> web.Response:
     """List your sessions, the latest activity first; with `q` those in which a text is found."""
     query = query_of(request, ListQuery)
+    if query.shared:
+        return await _list_shared(request, query)
     store, owner = request.app[SERVICES].sessions, principal_of(request).user_id
     page, active_only = {"limit": query.limit, "offset": query.offset}, query.active_only
     if query.q is None:
@@ -112,6 +115,15 @@ async def _list(request: web.Request) -> web.Response:
     found = await store.search(owner, text, **page, active_only=active_only)
     views = [FoundSessionView.found(*one) for one in found.page]
     return json_response(FoundSessionList(sessions=views, total=found.total, complete=found.complete, **page))
+
+
+async def _list_shared(request: web.Request, query: ListQuery) -> web.Response:
+    limit, offset = query.limit, query.offset
+    sessions, total = await request.app[SERVICES].sessions.shared(
+        principal_of(request).user_id, limit=limit, offset=offset
+    )
+    views = [SessionView.of(one) for one in sessions]
+    return json_response(SessionList(sessions=views, total=total, limit=limit, offset=offset))
 
 
 @ROUTES.get("/sessions/{session}", query=ReadQuery, answer=SessionDetails)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from protocol.cursor import Cursor
 from protocol.ids import format_timestamp
+from protocol.parts import SessionRole
 from storage.messages import StoredMessage
 from storage.sessions import Match, Session
 
@@ -30,7 +31,8 @@ __all__ = [
 class SessionView(Struct, frozen=True, kw_only=True):
     """A session.
 
-    `id` is the server's UUID, `alias` the caller's own name for it. `cursor` is the place in its event log at which it
+    `id` is the server's UUID, `alias` the caller's own name for it, `role` what he is in it.
+    `cursor` is the place in its event log at which it
     was in this state: a stream that is opened with `after=` this cursor misses nothing that came later.
     """
 
@@ -41,12 +43,14 @@ class SessionView(Struct, frozen=True, kw_only=True):
     created_at: str
     last_activity: str
     is_active: bool
+    owner: str
+    role: SessionRole
     current_agent: str
     cursor: str
 
     @classmethod
     def of(cls, session: Session) -> SessionView:
-        """The session as its owner sees it in a list."""
+        """The session as it stands in a list."""
         return cls(
             id=session.session_id,
             alias=session.alias,
@@ -55,6 +59,8 @@ class SessionView(Struct, frozen=True, kw_only=True):
             created_at=format_timestamp(session.created_at),
             last_activity=format_timestamp(session.last_activity),
             is_active=session.is_active,
+            owner=session.owner,
+            role=session.role,
             current_agent=session.current_agent,
             cursor=str(Cursor(session.epoch, session.seq)),
         )

@@ -49,6 +49,8 @@ async def test_a_session_is_made_and_read(server: RunningServer) -> None:
         "created_at": 0,
         "last_activity": 0,
         "is_active": True,
+        "owner": "local",
+        "role": "owner",
         "current_agent": "coder",
         "cursor": 0,
     }

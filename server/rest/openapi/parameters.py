@@ -16,6 +16,7 @@ LAST_EVENT_ID: Final = "Last-Event-ID"
 
 #: What a `{name}` of a path holds, by its name.
 PATH_PARAMETERS: Final[dict[str, Any]] = {
+    "user": Annotated[str, Meta(min_length=1, max_length=128, description="The user's name")],
     "session": Annotated[str, Meta(pattern=ID_PATTERN, description="The session's UUID, or your own name for it")],
     "agent": Annotated[str, Meta(pattern=ID_PATTERN, description="The agent's type, or its `agent_id`")],
     "project": Annotated[UUID, Meta(description="The project's id")],
