@@ -26,7 +26,9 @@ from server.turns.forking import Forking
 from server.turns.pricing import Prices
 from server.turns.service import TurnService
 from server.turns.spaces import Spaces
+from storage.approvals import Approvals, Rules
 from storage.audit import Audit
+from storage.calls import Calls
 from storage.log import EventLog
 from storage.members import Members
 from storage.messages import Messages
@@ -77,6 +79,9 @@ class Services:
     metrics: Metrics
     audit: Audit
     prices: Prices
+    approvals: Approvals
+    rules: Rules
+    calls: Calls
     #: Where the model is asked, if one is configured.
     endpoint: Endpoint | None = None
     phase: Phase = Phase.STARTING
