@@ -47,7 +47,9 @@ from server.turns.spaces import Spaces
 from server.turns.terms import Terms
 from server.version import VERSION
 from server.web.routes import add_routes as add_web_routes
+from storage.approvals import Approvals, Rules
 from storage.audit import Audit
+from storage.calls import Calls
 from storage.forks import Forks
 from storage.log import EventLog
 from storage.members import Members
@@ -121,6 +123,9 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         metrics=Metrics(db),
         audit=Audit(db),
         prices=prices,
+        approvals=Approvals(db),
+        rules=Rules(db),
+        calls=Calls(db),
         endpoint=endpoint,
     )
 
