@@ -103,10 +103,11 @@ class UsageGroup(Struct, frozen=True, kw_only=True):
 
 
 class Usage(NamedTuple):
-    """What all steps used, and the same in groups."""
+    """What all steps used, and the same in groups; not `complete`: there are more groups."""
 
     total: UsageGroup
     groups: list[UsageGroup]
+    complete: bool
 
 
 class Span(NamedTuple):
@@ -172,11 +173,11 @@ class Metrics:
 
     async def usage(self, owner: str, span: Span, by: GroupBy, most: int) -> Usage:
         """What an owner used, in at most so many groups, the latest first."""
-        return _usage(await self._database.fetch("usage_of_owner", owner, *span, by, most + 1))
+        return _usage(await self._database.fetch("usage_of_owner", owner, *span, by, most + 2), most)
 
     async def session_usage(self, session_id: UUID, span: Span, by: GroupBy, most: int) -> Usage:
         """The same of a session."""
-        return _usage(await self._database.fetch("usage_of_session", session_id, *span, by, most + 1))
+        return _usage(await self._database.fetch("usage_of_session", session_id, *span, by, most + 2), most)
 
     async def turns(self, session_id: UUID, *, after: int, limit: int) -> list[StoredTurn]:
         """A session's turns in the order of their messages, whose numbers follow `after`."""
@@ -187,6 +188,7 @@ def _session(row: asyncpg.Record) -> SessionMetrics:
     return SessionMetrics(**{name: row[name] for name in SessionMetrics.__struct_fields__})
 
 
-def _usage(rows: Sequence[asyncpg.Record]) -> Usage:
+def _usage(rows: Sequence[asyncpg.Record], most: int) -> Usage:
+    # The totals, the groups, and one group more than were asked for, where there is one.
     total, *groups = [UsageGroup(**{name: row[name] for name in UsageGroup.__struct_fields__}) for row in rows]
-    return Usage(total, groups)
+    return Usage(total, groups[:most], len(groups) <= most)

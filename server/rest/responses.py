@@ -12,9 +12,17 @@ from msgspec import Struct
 
 from protocol.errors import ErrorCode, ParleyError
 
-__all__ = ["json_response", "problem_response"]
+__all__ = ["OtherStatusError", "json_response", "problem_response"]
 
 _encoder: Final = msgspec.json.Encoder()
+
+
+class OtherStatusError(ParleyError):
+    """An error that one route answers with another status than its code has elsewhere."""
+
+    def __init__(self, status: int, code: ErrorCode, message: str, *, path: str | None = None) -> None:
+        super().__init__(code, message, path=path)
+        self.status = status
 
 
 def json_response(
@@ -38,6 +46,8 @@ def problem_response(
     `status` replaces the code's own where HTTP has a more precise one; `headers` are added.
     """
     problem = error.to_problem()
+    if status is None and isinstance(error, OtherStatusError):
+        status = error.status
     if status is not None:
         problem["status"] = status
     if request_id is not None:

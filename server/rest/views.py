@@ -33,7 +33,8 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
     `id` is the server's UUID, `alias` the caller's own name for it, `role` what he is in it.
     `cursor` is the place in its event log at which it
-    was in this state: a stream that is opened with `after=` this cursor misses nothing that came later.
+    was in this state: a stream that is opened with `after=` this cursor misses nothing that came later. Its first
+    messages may have been copied from the session `forked_from`, up to that one's event `forked_at`.
     """
 
     id: UUID
@@ -47,6 +48,9 @@ class SessionView(Struct, frozen=True, kw_only=True):
     role: SessionRole
     current_agent: str
     cursor: str
+    project_id: UUID | None
+    forked_from: UUID | None
+    forked_at: int | None
 
     @classmethod
     def of(cls, session: Session) -> SessionView:
@@ -63,6 +67,9 @@ class SessionView(Struct, frozen=True, kw_only=True):
             role=session.role,
             current_agent=session.current_agent,
             cursor=str(Cursor(session.epoch, session.seq)),
+            project_id=session.project_id,
+            forked_from=session.forked_from,
+            forked_at=session.forked_at,
         )
 
 
