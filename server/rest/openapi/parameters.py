@@ -19,7 +19,11 @@ PATH_PARAMETERS: Final[dict[str, Any]] = {
     "user": Annotated[str, Meta(min_length=1, max_length=128, description="The user's name")],
     "session": Annotated[str, Meta(pattern=ID_PATTERN, description="The session's UUID, or your own name for it")],
     "agent": Annotated[str, Meta(pattern=ID_PATTERN, description="The agent's type, or its `agent_id`")],
-    "project": Annotated[UUID, Meta(description="The project's id")],
+    "project": Annotated[str, Meta(pattern=ID_PATTERN, description="The project's UUID, or your own name for it")],
+    "approval": Annotated[UUID, Meta(description="The approval's id")],
+    "call": Annotated[UUID, Meta(description="The tool call's id")],
+    "message": Annotated[UUID, Meta(description="The message's id")],
+    "rule": Annotated[UUID, Meta(description="The rule's id")],
 }
 
 #: Request headers that routes look at.
