@@ -41,7 +41,7 @@ ALTER TABLE tool_calls
     ADD COLUMN deadline        timestamptz,
     ADD COLUMN release_at      timestamptz,
     ADD COLUMN due_at          timestamptz GENERATED ALWAYS AS (LEAST(deadline, release_at)) STORED;
-CREATE INDEX tool_calls_due ON tool_calls (due_at) WHERE finished_at IS NULL AND due_at IS NOT NULL;
+CREATE INDEX tool_calls_due ON tool_calls (due_at) WHERE state IN ('ready', 'running') AND due_at IS NOT NULL;
 CREATE INDEX tool_calls_open ON tool_calls (session_id) WHERE finished_at IS NULL;
 CREATE INDEX tool_calls_at_clients ON tool_calls (session_id, client_id)
  WHERE finished_at IS NULL AND client_id IS NOT NULL AND release_at IS NULL;

@@ -98,9 +98,9 @@ WITH gone AS MATERIALIZED (
        SELECT k.call_id, k.turn_id, k.client_id
          FROM tool_calls k
         WHERE k.finished_at IS NULL AND k.client_id IS NOT NULL AND k.release_at IS NULL AND k.state = 'running'
-          AND NOT EXISTS (SELECT FROM presence p JOIN workers w USING (worker_id)
-                           WHERE p.session_id = k.session_id AND p.client_id = k.client_id AND p.left_at IS NULL
-                             AND w.lease_until >= clock_timestamp())
+          AND 0 = (SELECT count(*) FROM presence p
+                    WHERE p.session_id = k.session_id AND p.client_id = k.client_id AND p.left_at IS NULL
+                      AND p.worker_id = ANY(ARRAY(SELECT w.worker_id FROM workers w WHERE w.lease_until >= clock_timestamp())))
         LIMIT $2
      ),
      t AS MATERIALIZED (

@@ -50,7 +50,7 @@ WITH s AS MATERIALIZED (
                  FOR NO KEY UPDATE) t
         CROSS JOIN LATERAL (
               SELECT tool_calls.call_id FROM tool_calls
-               WHERE tool_calls.call_id = $51 AND tool_calls.turn_id = t.turn_id AND tool_calls.finished_at IS NULL
+               WHERE tool_calls.call_id = $51 AND tool_calls.turn_id = t.turn_id AND tool_calls.state = 'running'
                  FOR NO KEY UPDATE) k
      ),
      fresh AS (
@@ -96,7 +96,8 @@ WITH s AS MATERIALIZED (
          FROM fresh,
               json_to_recordset($44::json) AS k (call_id uuid, state text, dispatched boolean, client_id text, deadline timestamptz,
                                                  release_at timestamptz, child_turn uuid)
-        WHERE tool_calls.turn_id = $2 AND tool_calls.step = $3 AND tool_calls.call_id = k.call_id AND tool_calls.finished_at IS NULL
+        WHERE tool_calls.turn_id = $2 AND tool_calls.step = $3 AND tool_calls.call_id = k.call_id
+          AND tool_calls.state IN ('awaiting_approval', 'ready', 'running')
      ),
      new_approvals AS (
        INSERT INTO approvals (approval_id, session_id, turn_id, call_id, owner, agent_type, name, arguments_hash, allowed_decisions, rule,
@@ -111,7 +112,7 @@ WITH s AS MATERIALIZED (
      closed_approvals AS (
        UPDATE approvals SET state = a.state, decided_at = $7
          FROM fresh, unnest($46::uuid[], $47::text[]) AS a (approval_id, state)
-        WHERE approvals.approval_id = a.approval_id AND approvals.turn_id = $2 AND approvals.state = 'pending'
+        WHERE approvals.approval_id = a.approval_id AND approvals.turn_id = $2 AND approvals.decided_at IS NULL
      ),
      new_audit AS (
        INSERT INTO audit (at, owner, session_id, event_type, user_id, client_id, transport, turn_id, call_id, tool, decision, cause,
@@ -288,16 +289,15 @@ RETURNING {claimed}
 -- name: claim_due
 -- Waiting turns with a call whose time has come, or with an approval that has expired, claimed. Whether they still wait is asked of the
 -- locked row; what is due was read before, and the claimant looks again. $1 worker, $2 now, $3 most to claim.
-WITH due AS (
-       SELECT tool_calls.turn_id FROM tool_calls WHERE tool_calls.finished_at IS NULL AND tool_calls.due_at <= $2
-        UNION
-       SELECT approvals.turn_id FROM approvals
-        WHERE approvals.state = 'pending' AND approvals.due_at <= $2 AND approvals.expires_at <= $2
-     ),
-     lost AS (
+WITH lost AS (
        SELECT turns.turn_id
          FROM turns
-        WHERE turns.turn_id IN (SELECT due.turn_id FROM due) AND turns.finished_at IS NULL AND turns.state = 'waiting'
+        WHERE turns.turn_id = ANY(ARRAY(SELECT tool_calls.turn_id FROM tool_calls
+                                         WHERE tool_calls.state IN ('ready', 'running') AND tool_calls.due_at <= $2
+                                         UNION
+                                        SELECT approvals.turn_id FROM approvals
+                                         WHERE approvals.state = 'pending' AND approvals.due_at <= $2 AND approvals.expires_at <= $2))
+          AND turns.state = 'waiting'
         ORDER BY turns.turn_id
         LIMIT $3
           FOR UPDATE SKIP LOCKED
@@ -341,7 +341,7 @@ SELECT turns.news, turns.cancel_requested, k.call_id, k.name, k.arguments, k.exe
        a.expires_at
   FROM turns
   LEFT JOIN tool_calls k ON k.turn_id = turns.turn_id AND k.step = turns.step
-  LEFT JOIN approvals a ON a.call_id = k.call_id AND a.state = 'pending'
+  LEFT JOIN approvals a ON a.call_id = k.call_id AND a.decided_at IS NULL
  WHERE turns.turn_id = $1 AND turns.step = $2 AND turns.worker_id = $3 AND turns.attempt = $4 AND turns.finished_at IS NULL
  ORDER BY k.ordinal
 
