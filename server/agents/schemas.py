@@ -16,9 +16,7 @@ import jsonschema
 import msgspec
 from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
-from jsonschema.validators import extend, validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from jsonschema.validators import SPECIFICATIONS, extend, validator_for  # type: ignore[attr-defined]
 
 from server.agents.patterns import compiled, effort
 
@@ -34,8 +32,8 @@ _REGEX_STEPS: Final = 50
 _LONGEST: Final = 300
 _SHOWN: Final = 60
 _STANDARD: Final = jsonschema.Draft202012Validator
-#: Without a way to fetch what a reference names.
-_NOWHERE: Final[Registry[Any]] = Registry()
+#: The dialects themselves, and no way to fetch anything else that a reference names.
+_KNOWN: Final = SPECIFICATIONS
 
 _Rule = Callable[[Any, Any, Any, Any], "Iterator[ValidationError] | None"]
 
@@ -60,12 +58,12 @@ _budget: ContextVar[_Budget] = ContextVar("_budget")
 def check(schema: Mapping[str, Any], value: Any) -> str | None:
     """Why the value does not fit, naming field and rule in a line; None where it does."""
     try:
-        return _first(_kind(schema)(dict(schema), registry=_NOWHERE), value)
+        return _first(_kind(schema)(dict(schema), registry=_KNOWN), value)
     except _TooMuchError:
         return "it takes too long to check them against the tool's schema: make them smaller"
-    except Unresolvable as error:
-        return f"the tool's schema refers to {_short(error.ref)}, which is not in it"
     except Exception as failure:  # noqa: BLE001 - whatever somebody's strange schema leads to
+        if isinstance(reference := getattr(failure, "ref", None), str):
+            return f"the tool's schema refers to {_short(reference)}, which is not in it"
         return f"the tool's schema cannot be used ({type(failure).__name__})"
 
 
@@ -77,8 +75,7 @@ def schema_problem(schema: Mapping[str, Any]) -> str | None:
         if schema.get("type", "object") != "object":
             return "its type is not `object`"
         kind = _kind(schema)
-        # The dialects themselves are in the package.
-        return _first(kind(kind.META_SCHEMA), schema)
+        return _first(kind(kind.META_SCHEMA, registry=_KNOWN), schema)
     except _TooMuchError:
         return "it is too large to be checked"
     except Exception as failure:  # noqa: BLE001 - as above
