@@ -5,8 +5,8 @@
 
 `server.run` puts the application behind a listener.
 
-Order of starting: PostgreSQL, migrations, pool, hub, turns, listener. Order of stopping: listener, streams, requests,
-turns, connections to the model, hub, pool, PostgreSQL.
+Order of starting: PostgreSQL, migrations, pool, hub, turns, bus, presence, listener. Order of stopping: listener,
+streams, requests, presence, turns, connections to the model, hub, bus, pool, PostgreSQL.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ from server.auth import Access, Credentials, Gatekeeper, Logins, Tickets, Tokens
 from server.auth.guests import Guests
 from server.auth.refresh import Refresher
 from server.auth.routes import add_routes as add_auth_routes
+from server.bus import Bus, LocalBus
+from server.bus.postgres import PostgresBus
 from server.channel.commands import Commands
 from server.channel.hub import Hub
+from server.channel.presence import Presence
+from server.channel.reminding import OpenWork
 from server.channel.routes import add_routes as add_channel_routes
 from server.clock import Clock, SystemClock
 from server.config import Config, ConfigError
@@ -38,10 +42,9 @@ from server.rest.middleware import harden, requests
 from server.services import SERVICES, Services
 from server.store import Store
 from server.turns.engine import Engine
-from server.turns.executors import NoExecutors
+from server.turns.forking import Forking
 from server.turns.policy import Policy
 from server.turns.pricing import Prices
-from server.turns.forking import Forking
 from server.turns.service import TurnService
 from server.turns.spaces import Spaces
 from server.turns.terms import Terms
@@ -56,6 +59,7 @@ from storage.members import Members
 from storage.messages import Messages
 from storage.metrics import Metrics
 from storage.pool import Database
+from storage.presence import PresenceTable
 from storage.projects import Projects
 from storage.sessions import Sessions
 from storage.switches import Switches
@@ -96,20 +100,36 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         spaces=spaces,
         agents=directory.agent,
     )
-    turns = TurnService(db, Engine(db, registry, hub, clock, config.turns, terms))
+    engine = Engine(db, registry, hub, clock, config.turns, terms)
+    turns = TurnService(db, engine)
+    store = Store(config.database)
+    bus = _bus(config, store, engine, clock)
+    hub.connect(bus, OpenWork(Approvals(db), Calls(db)))
+    presence = Presence(
+        PresenceTable(db, engine.worker_id, config.tools.grace),
+        bus,
+        clock,
+        tell=hub.transient,
+        refuse=hub.refuse,
+        max_tools=config.tools.max_registered,
+    )
+    presence.watching.watcher = turns
+    terms.executors, terms.stir = presence, bus.stir
     members, credentials = Members(db), _credentials(config, db, clock)
     return Services(
         config=config,
         clock=clock,
         started_at=clock.now(),
-        store=Store(config.database),
+        store=store,
         db=db,
         sessions=sessions,
         log=log,
         messages=Messages(db),
         hub=hub,
+        bus=bus,
+        presence=presence,
         turns=turns,
-        commands=Commands(turns, NoExecutors(), Refresher(credentials.verifier, hub, clock)),
+        commands=Commands(turns, presence, Refresher(credentials.verifier, hub, clock)),
         registry=registry,
         access=Access(sessions, members),
         credentials=credentials,
@@ -128,6 +148,14 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         calls=Calls(db),
         endpoint=endpoint,
     )
+
+
+def _bus(config: Config, store: Store, engine: Engine, clock: Clock) -> Bus:
+    if config.bus.kind == "none":
+        return LocalBus()
+    bus = PostgresBus(lambda: store.address, engine.worker_id, clock, config.bus)
+    bus.on_stir = engine.stirred
+    return bus
 
 
 def _credentials(config: Config, db: Database, clock: Clock) -> Credentials:

@@ -75,10 +75,12 @@ class Lifecycle:
         services = self._services
         # Each in spite of what went wrong with those before: a server that stays behind is worse than an error.
         for name, stop in (
+            ("presence", services.presence.stop),
             ("turns", services.turns.stop),
             *([] if services.endpoint is None else [("endpoint", services.endpoint.stop)]),
             ("guests", services.guests.stop),
             ("hub", services.hub.stop),
+            ("bus", services.bus.stop),
             ("database", services.db.close),
             ("postgres", services.store.stop),
         ):
@@ -96,6 +98,9 @@ class Lifecycle:
             _log.info("migrated", migration=name)
         await services.db.open(services.store.address)
         await services.turns.start()
+        # After the turns: others find this process by its lease, and so does the bus them.
+        await services.bus.start()
+        await services.presence.start()
         if services.phase is Phase.STARTING:
             services.phase = Phase.SERVING
 

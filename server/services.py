@@ -15,10 +15,12 @@ from server.agents.registry import Registry
 from server.auth.access import Access
 from server.auth.credentials import Credentials
 from server.auth.guests import Guests
+from server.bus import Bus
 from server.channel.commands import Commands
 from server.channel.decoding import Decoding
 from server.channel.hub import Hub
 from server.channel.limits import Limits
+from server.channel.presence import Presence
 from server.clock import Clock
 from server.config import Config
 from server.store import Store
@@ -64,6 +66,8 @@ class Services:
     log: EventLog
     messages: Messages
     hub: Hub
+    bus: Bus
+    presence: Presence
     turns: TurnService
     commands: Commands
     registry: Registry

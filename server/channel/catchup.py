@@ -7,21 +7,24 @@ in between, so nothing is lost between replay and live, and nothing is repeated.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
 from protocol.cursor import Cursor
 from protocol.envelope import Event
-from protocol.errors import ErrorCode
-from protocol.events import AgentInfo, Connected, Limits, ResyncRequired, SessionInfo, Sync
+from protocol.errors import ErrorCode, ParleyError
+from protocol.events import AgentInfo, ClientInfo, Connected, Limits, Payload, ResyncRequired, SessionInfo, Sync
 from protocol.ids import format_timestamp
 from protocol.lifecycles import SubscriberInput
 from server.channel.channel import Channel
 from server.channel.context import Context
 from server.channel.reader import LogReader
+from server.channel.reminding import Reminders
 from server.channel.subscriber import Subscriber
 from storage.sessions import Session
 
-__all__ = ["CatchUp", "Start", "session_info", "start_of"]
+__all__ = ["CatchUp", "Greeting", "Start", "session_info", "start_of"]
 
 #: How often the log may answer "nothing" about events that are known to exist.
 _MAX_EMPTY_READS: Final = 5
@@ -64,16 +67,27 @@ def session_info(session: Session) -> SessionInfo:
     )
 
 
+class Greeting(NamedTuple):
+    """What a subscriber is told first: the session as it was read, who acts and who is there, where it begins."""
+
+    session: Session
+    agent: AgentInfo
+    clients: Sequence[ClientInfo]
+    start: Start
+
+
 class CatchUp:
     """Brings subscribers to the head. One coroutine a subscriber that is behind; none for the live ones."""
 
     def __init__(self, reader: LogReader, context: Context, *, version: str) -> None:
         self._reader = reader
         self._version = version
+        self.reminders: Reminders | None = None
         self._clock, self._settings, _, _ = context
 
-    def greet(self, channel: Channel, subscriber: Subscriber, session: Session, agent: AgentInfo, start: Start) -> None:
+    def greet(self, channel: Channel, subscriber: Subscriber, greeting: Greeting) -> None:
         """Write the opening: `connected`, and `resync_required` when the client's cursor could not be served."""
+        session, agent, clients, start = greeting
         subscriber.advance(SubscriberInput.OPEN)
         subscriber.position = start.seq
         cursor = str(Cursor(channel.epoch, start.seq))
@@ -84,7 +98,7 @@ class CatchUp:
             limits=Limits(max_command_bytes=self._settings.max_command_bytes, max_nesting=self._settings.max_nesting),
             heartbeat_interval_ms=round(self._settings.heartbeat_interval * 1000),
             agent=agent,
-            clients=[other.info() for other in channel.subscribers if other is not subscriber],
+            clients=list(clients),
             server_version=self._version,
         )
         event = channel.event(connected)
@@ -121,6 +135,9 @@ class CatchUp:
                 subscriber.synced = True
                 channel.tell(subscriber, [channel.event(self._sync(channel, begin, subscriber.position))])
                 continue
+            if subscriber.remind:
+                await self._remind(channel, subscriber)
+                continue
             if self._complete(channel, subscriber):
                 channel.join(subscriber)
                 if not subscriber.congested():
@@ -145,6 +162,32 @@ class CatchUp:
         if new:
             channel.tell(subscriber, new)
             subscriber.position += len(new)
+
+    async def _remind(self, channel: Channel, subscriber: Subscriber) -> None:
+        """Say what is open: the approvals of the session, and the calls that this client runs.
+
+        It is read when the subscriber has everything up to here, and what happens meanwhile is read to it afterwards:
+        so nothing that is over is told after its end.
+        """
+        if self.reminders is not None:
+            payloads = await self._patiently(self.reminders, channel, subscriber)
+            if payloads and not subscriber.closed():
+                channel.tell(subscriber, [channel.event(payload) for payload in payloads])
+        subscriber.remind = False
+
+    async def _patiently(self, reminders: Reminders, channel: Channel, subscriber: Subscriber) -> Sequence[Payload]:
+        """As reading the log: while the database is away it is waited for."""
+        pause = self._settings.retry_shortest
+        while not subscriber.closed():
+            try:
+                async with asyncio.timeout(self._settings.read_timeout):
+                    return await reminders.of(channel.session_id, subscriber.client_id)
+            except (ParleyError, TimeoutError) as error:
+                if isinstance(error, ParleyError) and error.code is not ErrorCode.UNAVAILABLE:
+                    raise
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, self._settings.retry_longest)
+        return ()
 
     def _complete(self, channel: Channel, subscriber: Subscriber) -> bool:
         """Write what it lacks of the messages being written; whether it has everything now."""

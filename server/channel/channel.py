@@ -11,10 +11,13 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import msgspec
+from msgspec import Struct
+
 from protocol.cursor import Cursor
-from protocol.delta import merge
+from protocol.delta import merge, tail
 from protocol.envelope import Event, payload_json
-from protocol.events import EVENT_NAMES, MessageDelta, Payload
+from protocol.events import EVENT_NAMES, MessageCreated, MessageDelta, Payload
 from protocol.ids import format_timestamp
 from protocol.lifecycles import SubscriberInput, SubscriberState
 from server.channel.group import Group, Outbox
@@ -27,11 +30,26 @@ from storage.log import StoredEvent
 
 __all__ = ["Channel", "ChannelActions"]
 
+_MESSAGE: Final = EVENT_NAMES[MessageCreated]
+
 #: A WebSocket ping without a payload (RFC 6455, section 5.5.2): browsers answer it by themselves.
 _PING: Final = b"\x89\x00"
 
 #: Deltas are merged up to this many characters, so that no event grows without a bound.
 _MERGED_CHARS: Final = 16_384
+
+
+class _Identified(Struct):
+    """All that is read of a message that is over."""
+
+    message_id: UUID | None = None
+
+
+_identified: Final = msgspec.json.Decoder(_Identified)
+
+
+def _message_id(event: Event) -> UUID | None:
+    return _identified.decode(event.payload).message_id
 
 
 class ChannelActions:
@@ -166,9 +184,9 @@ class Channel:
             for row in stored
         ]
 
-    def delta(self, delta: MessageDelta) -> None:
+    def delta(self, delta: MessageDelta, *, here: bool = True) -> None:
         """A piece of a message; pieces of one turn of the loop that fit together go out as one."""
-        self.live.apply(delta)
+        self.live.apply(delta, here=here)
         if not self._anybody_live:
             return
         items = self._out().items
@@ -179,6 +197,18 @@ class Channel:
                 items[-1] = merged
                 return
         items.append(delta)
+
+    def delta_elsewhere(self, delta: MessageDelta) -> bool:
+        """A piece of a message that another process writes; False when what lies before it is not known here."""
+        known = self.live.length(delta)
+        if known is None:
+            return True
+        if delta.offset > known:
+            return False
+        lacking = tail(delta, known)
+        if lacking is not None and (delta.message_id in self.live or not self._is_over(delta.message_id)):
+            self.delta(lacking, here=False)
+        return True
 
     def transient(self, event_type: str, payload: Payload) -> None:
         """Something that is true only now; who is not live at this moment never hears of it."""
@@ -289,6 +319,9 @@ class Channel:
             self.head += 1
             self._early.pop(self.head, None)
             self.ring.append(event)
+            if self.live and event.event_type == _MESSAGE:
+                # Whoever wrote it, here or elsewhere: the durable message has the last word.
+                self.live.close(_message_id(event))
             if self._anybody_live:
                 self._out().items.append(event)
             event = self._early.pop(self.head + 1, None)
@@ -307,8 +340,13 @@ class Channel:
     def _group(self, subscriber: Subscriber) -> Group:
         return next(group for group in self._groups if subscriber in group)
 
+    def _is_over(self, message_id: UUID) -> bool:
+        """Whether a message was completed a short while ago: what is still on its way then is not shown."""
+        return any(event.event_type == _MESSAGE and _message_id(event) == message_id for event in self.ring)
+
     def _forget(self) -> None:
         self.ring.clear()
+        self.live.close_elsewhere()
         self._early.clear()
         if self._outbox is not None:
             self._outbox.items.clear()

@@ -17,6 +17,7 @@ from protocol.events import Disconnect
 from server.channel.streams import Opening, tune
 from server.channel.subscriber import Subscriber, Wire
 from server.observe.access import log_left
+from server.services import SERVICES
 
 __all__ = ["Connection"]
 
@@ -78,6 +79,7 @@ class Connection(web.StreamResponse):
                 await self._finish()
             finally:
                 self._hub.unsubscribe(self.subscriber)
+                self._leave()
                 await self._release()
         except asyncio.CancelledError:
             log_left(self._request, self._hub.clock.monotonic() - self._began)
@@ -133,6 +135,11 @@ class Connection(web.StreamResponse):
         if self._drainer is not None:
             self._drainer.cancel()
             await asyncio.wait({self._drainer})
+
+    def _leave(self) -> None:
+        """Let others know that the client has a connection less."""
+        presence, subscriber = self._request.app[SERVICES].presence, self.subscriber
+        presence.leave(self._session_id, subscriber.client_id, subscriber.grant.user_id)
 
     async def _drain(self) -> None:
         # A connection that is lost has no backlog any more: whoever waits looks at its socket next.

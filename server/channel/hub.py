@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
@@ -17,14 +18,17 @@ import structlog
 
 from protocol.cursor import Cursor
 from protocol.errors import ErrorCode
-from protocol.events import AgentInfo, Disconnect, Heartbeat, MessageDelta, Payload
+from protocol.events import AgentInfo, ClientInfo, Disconnect, Heartbeat, MessageDelta, Payload
 from protocol.lifecycles import SubscriberInput, SubscriberState
+from server.bus import Bus, LocalBus
 from server.channel.admission import Admission
-from server.channel.catchup import CatchUp, start_of
+from server.channel.catchup import CatchUp, Greeting, start_of
 from server.channel.channel import Channel, ChannelActions
 from server.channel.context import Context
+from server.channel.elsewhere import Elsewhere
 from server.channel.follow import Follower, Heads
 from server.channel.reader import Log, LogReader
+from server.channel.reminding import Reminders
 from server.channel.settings import ChannelSettings
 from server.channel.stats import Counters, HubStats
 from server.channel.subscriber import Subscriber
@@ -60,12 +64,22 @@ class Hub:
         self._reader = LogReader(log, context)
         self._catch_up = CatchUp(self._reader, context, version=version)
         self._follower = Follower(self._channels, sessions, self._reader, context, gone=self.end_session)
+        self._bus: Bus = LocalBus()
         self._actions = ChannelActions(
             soon=lambda flush: asyncio.get_running_loop().call_soon(flush),
             gap=self._follower.fill,
             behind=self._read_to,
             now=clock.now,
         )
+
+    def connect(self, bus: Bus, reminders: Reminders | None = None) -> None:
+        """Tell other processes what happens here, and show what they tell; before anybody listens.
+
+        `reminders` says what a client that joins has to do about the turn that is under way.
+        """
+        self._bus = bus
+        self._catch_up.reminders = reminders
+        bus.attach(Elsewhere(self._channels, self._follower, self._tasks))
 
     # --- life
 
@@ -121,27 +135,33 @@ class Hub:
             self._evict(channel)
         channel.stored(committed.events)
         if closes is not None:
-            self.close_message(committed.session_id, closes)
+            channel.live.close_here(closes)
+            self._forget_idle(channel)
 
     def delta(self, session_id: UUID, delta: MessageDelta) -> None:
-        """Stream a piece of a message that is being written; kept until the message is closed."""
+        """Stream a piece of a message that is being written here; kept until the message is closed."""
         self._channel(session_id).delta(delta)
+        self._bus.delta(session_id, delta)
 
     def close_message(self, session_id: UUID, message_id: UUID) -> None:
-        """Forget the text of a message being written: it is complete, or given up."""
+        """Forget the text of a message that was being written here: it goes on elsewhere, or was given up."""
         channel = self._channels.get(session_id)
         if channel is not None:
-            channel.live.close(message_id)
+            attempt = channel.live.close_here(message_id)
+            if attempt is not None:
+                self._bus.closed(session_id, message_id, attempt)
             self._forget_idle(channel)
 
     def transient(self, session_id: UUID, event_type: str, payload: Payload) -> None:
-        """Tell those who are live now something that is true only now."""
+        """Tell those who are live now, at whatever process, something that is true only now."""
+        self._bus.transient(session_id, event_type, payload)
         channel = self._channels.get(session_id)
         if channel is not None:
             channel.transient(event_type, payload)
 
     def wake(self, session_id: UUID) -> None:
         """Something was committed whose events are not at hand: read them from the log, if anybody listens."""
+        self._bus.hint(session_id, 0)
         channel = self._channels.get(session_id)
         if channel is not None and channel.is_heard:
             self._follower.look(session_id)
@@ -172,11 +192,19 @@ class Hub:
         """Give the place back, once the transport has ended; `close` waits for it."""
         self._admission.leave(session_id)
 
-    def subscribe(self, session: Session, subscriber: Subscriber, after: Cursor | int | None, agent: AgentInfo) -> None:
+    def subscribe(
+        self,
+        session: Session,
+        subscriber: Subscriber,
+        after: Cursor | int | None,
+        agent: AgentInfo,
+        clients: Sequence[ClientInfo] = (),
+    ) -> None:
         """Let a connection hear a session from `after` on (None: from now), then live, without a gap or a repeat.
 
-        `session` is what the database said a moment ago, `agent` who acts in it. Nothing is waited for: the opening
-        frames are written at once, and a task of the hub reads to the subscriber until it is live.
+        `session` is what the database said a moment ago, `agent` who acts in it, `clients` who else is there. Nothing
+        is waited for: the opening frames are written at once, and a task of the hub reads to the subscriber until it
+        is live.
         """
         channel = self._channel(session.session_id)
         if channel.is_heard and channel.epoch != session.epoch:
@@ -190,9 +218,10 @@ class Hub:
             channel.heartbeat_at = self.clock.monotonic() + self.settings.heartbeat_interval
             # Between the reading of the session and this moment nobody listened to its commits.
             self._follower.look(channel.session_id)
+            self._bus.follow(channel.session_id)
         channel.expect(session.seq)
-        start = start_of(after, channel)
-        self._catch_up.greet(channel, subscriber, session, agent, start)
+        subscriber.remind = session.active_turn is not None
+        self._catch_up.greet(channel, subscriber, Greeting(session, agent, clients, start_of(after, channel)))
         self._read_to(channel, subscriber)
         if self._admission.closed:
             self._end(subscriber, ErrorCode.SHUTDOWN)
@@ -223,6 +252,13 @@ class Hub:
         """The connections of one session."""
         channel = self._channels.get(session_id)
         return [] if channel is None else channel.subscribers
+
+    def refuse(self, session_id: UUID, client_id: str) -> None:
+        """End the connections of a client whose name on the session is another user's."""
+        channel = self._channels.get(session_id)
+        for subscriber in [] if channel is None else channel.subscribers:
+            if subscriber.client_id == client_id:
+                self.end(subscriber, ErrorCode.FORBIDDEN, "another user has a client of this name on the session")
 
     # --- how it is
 

@@ -65,10 +65,12 @@ class _Part:
 
 
 class _Message:
-    __slots__ = ("attempt", "parts")
+    __slots__ = ("attempt", "here", "parts")
 
-    def __init__(self, attempt: int) -> None:
+    def __init__(self, attempt: int, *, here: bool) -> None:
         self.attempt = attempt
+        #: Whether this process writes it.
+        self.here = here
         self.parts: dict[tuple[Part, str | None], _Part] = {}
 
 
@@ -83,11 +85,17 @@ class LiveTexts:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def apply(self, delta: MessageDelta) -> None:
-        """Take in the next delta; one of an older attempt, or wholly known, changes nothing."""
+    def __contains__(self, message_id: UUID) -> bool:
+        return message_id in self._messages
+
+    def apply(self, delta: MessageDelta, *, here: bool = True) -> None:
+        """Take in the next delta; one of an older attempt, or wholly known, changes nothing.
+
+        `here`: this process writes the message.
+        """
         message = self._messages.get(delta.message_id)
         if message is None or delta.attempt > message.attempt:
-            message = self._messages[delta.message_id] = _Message(delta.attempt)
+            message = self._messages[delta.message_id] = _Message(delta.attempt, here=here)
         elif delta.attempt < message.attempt:
             return
         key = (delta.part, delta.call_id)
@@ -97,9 +105,39 @@ class LiveTexts:
             part = message.parts[key] = _Part(delta.offset)
         part.append(split_text(delta.text, part.base + part.units - delta.offset)[1])
 
-    def close(self, message_id: UUID) -> None:
+    def length(self, delta: MessageDelta) -> int | None:
+        """How many UTF-16 code units are known of the text that a delta belongs to; None: of a later attempt."""
+        message = self._messages.get(delta.message_id)
+        if message is None or delta.attempt > message.attempt:
+            return 0
+        if delta.attempt < message.attempt:
+            return None
+        part = message.parts.get((delta.part, delta.call_id))
+        return 0 if part is None else part.base + part.units
+
+    def close(self, message_id: UUID | None) -> None:
         """Forget a message: the durable one has taken its place."""
-        self._messages.pop(message_id, None)
+        if message_id is not None:
+            self._messages.pop(message_id, None)
+
+    def close_here(self, message_id: UUID) -> int | None:
+        """Forget a message if this process writes it; the attempt in which it did."""
+        message = self._messages.get(message_id)
+        if message is None or not message.here:
+            return None
+        del self._messages[message_id]
+        return message.attempt
+
+    def close_there(self, message_id: UUID, attempt: int) -> None:
+        """Forget a message if another process writes it, in this attempt or an earlier one."""
+        message = self._messages.get(message_id)
+        if message is not None and not message.here and message.attempt <= attempt:
+            del self._messages[message_id]
+
+    def close_elsewhere(self) -> None:
+        """Forget what other processes write: from now on nobody here is told how it goes on."""
+        for message_id in [message_id for message_id, message in self._messages.items() if not message.here]:
+            del self._messages[message_id]
 
     def marks(self) -> Marks:
         """The marks of somebody who has everything."""
@@ -124,9 +162,13 @@ class LiveTexts:
             reached[key] = mark
         return Missing(deltas, reached, complete)
 
-    def merged(self) -> list[MessageDelta]:
-        """One delta a part, with all of its text."""
-        return [_delta(key, Mark(attempt, part.base, 0, 0), part.text()) for key, attempt, part in self._parts()]
+    def merged(self, *, here: bool = False) -> list[MessageDelta]:
+        """One delta a part, with all of its text; with `here`, of those messages alone that this process writes."""
+        return [
+            _delta(key, Mark(attempt, part.base, 0, 0), part.text())
+            for key, attempt, part in self._parts()
+            if not here or self._messages[key[0]].here
+        ]
 
     def _parts(self) -> Iterator[tuple[PartKey, int, _Part]]:
         for message_id, message in self._messages.items():

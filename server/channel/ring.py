@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from protocol.envelope import Event
 
 __all__ = ["Ring"]
@@ -46,6 +48,9 @@ class Ring:
             page.append(event)
             max_bytes -= event.size
         return page
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._events)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from aiohttp import web
 
 from protocol.cursor import Cursor, parse_cursor
 from protocol.errors import ErrorCode, ParleyError
-from protocol.events import AgentInfo
+from protocol.events import AgentInfo, ClientInfo
 from server.agents.interface import AgentDefinition
 from server.agents.registry import Registry
 from server.auth import Grant, has_query, principal_of
@@ -20,7 +21,7 @@ from server.services import SERVICES, Services
 from storage.ids import new_id
 from storage.sessions import Session
 
-__all__ = ["Opening", "agent_info", "open_stream", "tune"]
+__all__ = ["Opening", "agent_info", "open_stream", "opening_of", "tune"]
 
 _TCP_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 
@@ -33,6 +34,8 @@ class Opening(NamedTuple):
     client_id: str
     after: Cursor | int | None
     grant: Grant
+    #: Who else is on the session.
+    clients: Sequence[ClientInfo]
 
     def subscriber(self, transport: Transport) -> Subscriber:
         """The subscriber for a transport that is ready to be written to."""
@@ -40,22 +43,37 @@ class Opening(NamedTuple):
         return Subscriber(transport, self.client_id, hub.settings, now=hub.clock.monotonic(), grant=self.grant)
 
     def begin(self, subscriber: Subscriber) -> None:
-        """Let the subscriber listen."""
-        agent = agent_info(self.services.registry, self.session.current_agent)
-        self.services.hub.subscribe(self.session, subscriber, self.after, agent)
+        """Let the subscriber listen, and others know."""
+        services, session = self.services, self.session
+        agent = agent_info(services.registry, session.current_agent)
+        services.hub.subscribe(session, subscriber, self.after, agent, self.clients)
+        if not services.presence.join(session, self.client_id, self.grant.user_id, subscriber.transport.name):
+            services.hub.refuse(session.session_id, self.client_id)
 
 
 async def open_stream(request: web.Request, *, last_event_id: bool) -> Opening:
     """Check a request for a stream; `last_event_id` says whether that header counts (it beats `after`).
 
-    Raises ParleyError: NOT_FOUND, SESSION_GONE, INVALID for a parameter that cannot be read.
+    Raises ParleyError: NOT_FOUND, SESSION_GONE, INVALID for a parameter that cannot be read, FORBIDDEN.
     """
-    services = request.app[SERVICES]
     client_id = client_id_of(request)
     after = _cursor(request, last_event_id=last_event_id)
-    session = await services.access.session(request)
+    session = await request.app[SERVICES].access.session(request)
+    return await opening_of(request, session, client_id, after)
+
+
+async def opening_of(
+    request: web.Request, session: Session, client_id: str | None, after: Cursor | int | None
+) -> Opening:
+    """The opening of a stream of a session that the request may read; a client without an id is given one.
+
+    Raises ParleyError FORBIDDEN when the id is another user's on this session.
+    """
+    services = request.app[SERVICES]
     grant = Grant.of(principal_of(request), session)
-    return Opening(services, session, client_id or str(new_id()), after, grant)
+    client_id = client_id or str(new_id())
+    clients = await services.presence.arriving(session.session_id, client_id, grant.user_id)
+    return Opening(services, session, client_id, after, grant, clients)
 
 
 def agent_info(registry: Registry, agent_type: str) -> AgentInfo:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from protocol.envelope import Event
 from protocol.errors import ErrorCode
-from protocol.events import ClientInfo, Disconnect
+from protocol.events import Disconnect
 from protocol.framing import Framing, chunk, frame_many
 from protocol.lifecycles import SUBSCRIBER, SubscriberInput, SubscriberState, advance
 from server.auth.grants import OWNER, Grant
@@ -123,6 +123,7 @@ class Subscriber:
         "heard_at",
         "marks",
         "position",
+        "remind",
         "socket",
         "synced",
         "transport",
@@ -144,6 +145,8 @@ class Subscriber:
         self.marks = NO_MARKS
         #: Whether the first replay is over.
         self.synced = False
+        #: Whether it is to be told, after that, what is open.
+        self.remind = False
         #: When the peer last gave a sign of life (monotonic seconds).
         self.heard_at = now
         #: One of its commands is being handled, so that nothing is read from it: its silence is ours.
@@ -184,10 +187,6 @@ class Subscriber:
     def count(self, size: int) -> None:
         """So many bytes were handed to the socket for it alone."""
         self._written += size
-
-    def info(self) -> ClientInfo:
-        """What other clients are told."""
-        return ClientInfo(client_id=self.client_id, transport=self.transport.name, role=self.grant.role)
 
     def write(self, data: bytes) -> bool:
         """Hand whole frames to the socket, for it alone; whether it takes less than we write."""

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from server.agents.config import AgentsConfig
 from server.agents.mcp.settings import NAME_PATTERN, McpSettings
 from server.agents.model.settings import ModelSettings
+from server.bus.settings import BusSettings
 from server.channel.settings import ChannelSettings
 from server.config.secrets import hidden_url
 from server.config.sources import DEFAULT, Source
@@ -161,6 +162,7 @@ class Sections(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()
     channel: ChannelSettings = ChannelSettings()
+    bus: BusSettings = BusSettings()
     agents: AgentsConfig = AgentsConfig()
     model: ModelSettings = ModelSettings()
     turns: TurnSettings = TurnSettings()

@@ -549,14 +549,6 @@ async def test_statistics_count_connections_events_bytes_and_sessions(desk: Desk
     assert (after.events_sent, after.bytes_sent) == (stats.events_sent, stats.bytes_sent)
 
 
-async def test_connected_names_who_else_is_here(desk: Desk) -> None:
-    desk.listen(client_id="first", wire=Wire("sse"))
-    second = desk.listen(client_id="second")
-    connected = second.events[0].decode()
-    assert isinstance(connected, Connected)
-    assert [(one.client_id, one.transport) for one in connected.clients] == [("first", "sse")]
-
-
 async def test_a_lost_connection_is_swept_out(desk: Desk) -> None:
     await desk.hub.start()
     peer = desk.listen(wire=Wire("sse"))

@@ -132,13 +132,12 @@ async def test_a_malformed_command_is_refused_by_name_and_changes_nothing(
 
 async def test_commands_for_what_there_is_not_are_refused_by_name(server: RunningServer, transport: str) -> None:
     session = await server.create_session()
-    async with connect(server, session, transport) as client:
+    async with connect(server, session, transport, client_id="c") as client:
+        await client.until("sync")
         refusals: list[tuple[str, dict[str, Any]]] = [
             ("not_found", {"type": "tool_result", "call_id": "none", "result": 1}),
             ("not_found", {"type": "hitl_decision", "call_id": "none", "decision": "approve"}),
-            ("not_supported", {"type": "register_tools", "tools": []}),
-            ("not_supported", {"type": "tool_progress", "call_id": "none"}),
-            ("not_supported", {"type": "refresh_token", "token": "newer"}),
+            ("not_found", {"type": "tool_progress", "call_id": "none"}),
             ("no_active_turn", {"type": "cancel"}),
             ("unknown_agent", {"type": "switch_agent", "agent_type": "nobody"}),
         ]
