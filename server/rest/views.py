@@ -31,10 +31,10 @@ __all__ = [
 class SessionView(Struct, frozen=True, kw_only=True):
     """A session.
 
-    `id` is the server's UUID, `alias` the caller's own name for it, `role` what he is in it.
-    `cursor` is the place in its event log at which it
-    was in this state: a stream that is opened with `after=` this cursor misses nothing that came later. Its first
-    messages may have been copied from the session `forked_from`, up to that one's event `forked_at`.
+    `id` is the server's UUID, `alias` the caller's own name for it, `role` what he is in it. `cursor` is the place in
+    its event log at which it was in this state: a stream that is opened with `after=` this cursor misses nothing that
+    came later. Its first messages may have been copied from the session `forked_from`, up to that one's event
+    `forked_at`.
     """
 
     id: UUID

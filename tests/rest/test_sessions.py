@@ -53,6 +53,9 @@ async def test_a_session_is_made_and_read(server: RunningServer) -> None:
         "role": "owner",
         "current_agent": "coder",
         "cursor": 0,
+        "project_id": None,
+        "forked_from": None,
+        "forked_at": None,
     }
     for name in (made["id"], "my-own:name", made["id"].upper()):
         status, read = await ask(server, "GET", f"/sessions/{name}")
