@@ -38,7 +38,7 @@ from server.clock import Clock, SystemClock
 from server.config import Config, ConfigError
 from server.lifecycle import Lifecycle
 from server.rest import add_routes as add_rest_routes
-from server.rest.middleware import harden, requests
+from server.rest.middleware import harden, insist, requests
 from server.services import SERVICES, Services
 from server.store import Store
 from server.turns.engine import Engine
@@ -176,6 +176,8 @@ def create_app(services: Services) -> web.Application:
     app[LIFECYCLE] = lifecycle
     app.on_response_prepare.append(harden)
     app.on_response_prepare.append(gatekeeper.mark)
+    if services.config.tls.enabled and services.config.tls.hsts_max_age:
+        app.on_response_prepare.append(insist(services.config.tls.hsts_max_age))
     add_channel_routes(app)
     add_auth_routes(app)
     add_rest_routes(app)

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import structlog
@@ -19,9 +20,10 @@ from aiohttp import web
 from server.app import LIFECYCLE, build, create_app
 from server.config import Config, ServerSettings
 from server.observe.access import AccessLog
-from server.services import SERVICES, Services
+from server.services import Services
+from server.tls.certificates import Certificates
 
-__all__ = ["ListenError", "make_runner", "run", "settle"]
+__all__ = ["ListenError", "listen", "make_runner", "run", "settle"]
 
 _log: Final = structlog.stdlib.get_logger(__name__)
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -45,23 +47,28 @@ async def run(config: Config, announce: Callable[[str, Services], object]) -> in
     """Serve until SIGINT or SIGTERM; 0, or 1 when a part of the server failed for good.
 
     `announce` is called with the address and the services once the listener is there. A second signal cuts what the
-    first one let finish. Raises ConfigError, ListenError, EmbeddedError and StoreError when the server cannot start.
+    first one let finish, and SIGHUP has certificates looked at. Raises ConfigError, ListenError, EmbeddedError and
+    StoreError when the server cannot start.
     """
-    app = create_app(await build(config))
+    services = await build(config)
+    certificates = Certificates(config, services.clock) if config.tls.enabled else None
+    app = create_app(services)
     runner = make_runner(app, config.server)
     stop = _Stop()
     app[LIFECYCLE].on_failure = stop.failed
-    with stop.on_signals():
+    with stop.on_signals(None if certificates is None else certificates.look):
         try:
             await runner.setup()
-            address = await _listen(runner, config.server)
+            address = await listen(runner, config.server, certificates)
             settle()
-            announce(address, app[SERVICES])
+            announce(address, services)
             await stop.asked.wait()
             _log.info("stopping", reason=stop.reason)
         finally:
             await _take_down(runner, stop, config.server.shutdown_timeout + _STOP_MARGIN)
             await app[LIFECYCLE].stop()
+            if certificates is not None:
+                await certificates.stop()
     await _leave(stop.exit_code)
     return stop.exit_code
 
@@ -81,15 +88,20 @@ class _Stop:
         self._ask("failure")
 
     @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Ask to stop on SIGINT and SIGTERM, within the block."""
+    def on_signals(self, hang_up: Callable[[], object] | None) -> Iterator[None]:
+        """Ask to stop on SIGINT and SIGTERM, and call `hang_up`, if given, on SIGHUP, within the block."""
         loop = asyncio.get_running_loop()
-        for each in _SIGNALS:
-            loop.add_signal_handler(each, self._ask, each.name)
+        handlers: dict[signal.Signals, Callable[[], object]] = {
+            each: partial(self._ask, each.name) for each in _SIGNALS
+        }
+        if hang_up is not None:
+            handlers[signal.SIGHUP] = hang_up
+        for each, handler in handlers.items():
+            loop.add_signal_handler(each, handler)
         try:
             yield
         finally:
-            for each in _SIGNALS:
+            for each in handlers:
                 loop.remove_signal_handler(each)
 
     def _ask(self, reason: str) -> None:
@@ -123,26 +135,23 @@ def settle() -> None:
     gc.set_threshold(_GARBAGE, 10, 10)
 
 
-async def _listen(runner: web.AppRunner, settings: ServerSettings) -> str:
-    """Open the listener; the address under which this machine reaches it."""
-    site = web.TCPSite(runner, settings.host, settings.port, reuse_address=True, backlog=1024)
+async def listen(runner: web.AppRunner, settings: ServerSettings, certificates: Certificates | None = None) -> str:
+    """Open the listener, with certificates for HTTPS alone; the address under which this machine reaches it.
+
+    Raises ListenError.
+    """
+    context = None if certificates is None else certificates.context
+    site = web.TCPSite(runner, settings.host, settings.port, reuse_address=True, backlog=1024, ssl_context=context)
     try:
         await site.start()
     except OSError as error:
-        where = f"{settings.host} port {settings.port}"
-        if error.errno == errno.EADDRINUSE:
-            raise ListenError(
-                f"{where} is in use; choose another with --port, or let --port 0 find a free one"
-            ) from error
-        if error.errno in {errno.EACCES, errno.EPERM}:
-            raise ListenError(
-                f"{where} may not be used by this user; ports below 1024 are the administrator's"
-            ) from error
-        raise ListenError(f"cannot listen on {where}: {error.strerror or error}") from error
+        raise ListenError(_why_not(error, f"{settings.host} port {settings.port}")) from error
     host = settings.host.strip("[]")
     # Everywhere includes here, and only here is certain to be a name that a browser can be given.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{site.port}"
+    if certificates is not None:
+        certificates.start()
+    return f"http{'' if certificates is None else 's'}://{f'[{host}]' if ':' in host else host}:{site.port}"
 
 
 def _why_not(error: OSError, where: str) -> str:

@@ -18,7 +18,7 @@ CHECKS: Final = (
     Check("python", "Python and packages", frozenset(), machine.python),
     Check("process", "user and open files", frozenset({"channel", "database", "model"}), machine.process),
     Check("listener", "the address to listen on", frozenset({"server"}), listener.find),
-    Check("access", "tokens, and who can read them", frozenset({"server", "auth"}), access.find),
+    Check("access", "tokens, certificate, and who can read them", frozenset({"server", "tls", "auth"}), access.find),
     Check("database", "PostgreSQL, yours or its own", frozenset({"database"}), database.find),
     Check("agents", "agents and tools", frozenset({"agents", "model"}), agents.find),
     Check("model", "the model's endpoint", frozenset({"model", "agents"}), model.find),

@@ -30,6 +30,7 @@ environment (flags beat it, it beats the file):
   PARLEY_CONFIG  PARLEY_HOST  PARLEY_PORT  PARLEY_DATABASE_URL  PARLEY_DATA_DIR  PARLEY_AGENT
   PARLEY_MODEL  PARLEY_MODEL_BASE_URL (or OPENAI_BASE_URL)  PARLEY_MODEL_API_KEY (or OPENAI_API_KEY)
   PARLEY_ALLOWED_HOSTS  PARLEY_ALLOWED_ORIGINS  PARLEY_LOG_FORMAT  PARLEY_LOG_LEVEL
+  PARLEY_TLS_CERTIFICATE_FILE  PARLEY_TLS_KEY_FILE  PARLEY_TLS_KEY_PASSWORD
 
 `parley config` shows what is in force and from where, `parley config --defaults` prints a file to start from, and
 `parley check` looks for what stands in the way of a start.

@@ -111,12 +111,18 @@ def _fault(message: str, values: dict[str, Any]) -> _Fault:
         key = find_key(path)
         wanted = f"expected {words(key.type)}, got " if key else "unexpected "
         return _Fault("value", path[:-1], path, wanted + match[1])
-    if reason.startswith("Expected "):
-        # A file cannot say null: what may be missing is left out.
-        return _Fault("value", path[:-1], path, reason[:1].lower() + reason[1:].replace(" | null`", "`"))
+    if reason.startswith(("Expected ", "Invalid RFC3339 ")):
+        return _Fault("value", path[:-1], path, _expected(reason))
     if match := _NAMED.fullmatch(reason):
         return _Fault("rule", path, (*path, *match["key"].split(".")), match["reason"])
     return _Fault("rule", path, path, reason)
+
+
+def _expected(reason: str) -> str:
+    if not reason.startswith("Expected "):
+        return "expected a time, such as 2030-01-31T12:00:00Z"
+    # A file cannot say null: what may be missing is left out.
+    return reason[:1].lower() + reason[1:].replace(" | null`", "`")
 
 
 def _place(place: str, message: str, values: dict[str, Any]) -> Place:

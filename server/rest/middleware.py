@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -17,7 +18,7 @@ from server.observe.access import log_left
 from server.observe.marks import REQUEST_ID, begin_marks, marks
 from server.rest.responses import problem_response
 
-__all__ = ["REQUEST_ID_HEADER", "harden", "requests"]
+__all__ = ["REQUEST_ID_HEADER", "harden", "insist", "requests"]
 
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 
@@ -75,6 +76,15 @@ async def harden(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["X-Content-Type-Options"] = "nosniff"
     # Answers are somebody's own; files of the console say otherwise themselves.
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+
+
+def insist(seconds: int) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """A handler of `on_response_prepare` that has browsers insist on HTTPS for so long (RFC 6797)."""
+
+    async def mark(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Strict-Transport-Security"] = f"max-age={seconds}"
+
+    return mark
 
 
 def _translated(error: web.HTTPException, request: web.Request, request_id: str) -> web.Response:

@@ -217,6 +217,8 @@ def test_a_variable_is_named_when_its_value_is_wrong(variable: str, tmp_path: Pa
         "PARLEY_PORT": "70000",
         "PARLEY_ALLOWED_HOSTS": "a b",
         "PARLEY_ALLOWED_ORIGINS": "x",
+        "PARLEY_TLS_KEY_FILE": "key.pem",
+        "PARLEY_TLS_KEY_PASSWORD": "7",
         "PARLEY_HOST": "0.0.0.0",
         "PARLEY_DATABASE_URL": "mysql://x",
         "PARLEY_MODEL": "x" * 300,
@@ -226,8 +228,8 @@ def test_a_variable_is_named_when_its_value_is_wrong(variable: str, tmp_path: Pa
         "PARLEY_LOG_LEVEL": "loud",
     }
     if variable not in bad:
-        # Whether there is such an agent or directory is not known here.
-        assert variable in {"PARLEY_AGENT", "PARLEY_DATA_DIR"}
+        # Whether there is such an agent, directory or file is not known here.
+        assert variable in {"PARLEY_AGENT", "PARLEY_DATA_DIR", "PARLEY_TLS_CERTIFICATE_FILE"}
         return
     model = '[model]\nmodel = "m"\nbase_url = "http://x"\n' if "MODEL" in variable else ""
     (told,) = problems(tmp_path, model, {variable: bad[variable]})

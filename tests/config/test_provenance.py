@@ -70,6 +70,7 @@ def test_entries_are_all_keys_with_value_default_and_source(config: Config) -> N
     assert [name for name in shown if name.startswith(("auth", "agents.overrides", "model.extra"))] == [
         "auth.tokens[0].user",
         "auth.tokens[0].token",
+        "auth.login_lifetime",
         "agents.overrides.ask.prompt",
         "agents.overrides.ask.tools",
         "model.extra_headers",

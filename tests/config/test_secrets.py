@@ -59,7 +59,7 @@ def test_every_key_that_may_hold_a_secret_is_one_that_we_know_of() -> None:
     """Whoever adds another one adds it here, and looks whether it is hidden."""
     texts = [key.name for section in sections() for key in section.keys if words(key.type).startswith("text")]
     texts = [name for name in texts if hidden(name, "any") == HIDDEN]
-    assert texts == ["auth.tokens[].token", "auth.tokens[].token_sha256", "model.api_key"]
+    assert texts == ["tls.key_password", "auth.tokens[].token", "auth.tokens[].token_sha256", "model.api_key"]
 
 
 def test_no_secret_of_a_whole_configuration_is_shown(tmp_path: Path) -> None:
