@@ -35,6 +35,7 @@ from server.channel.presence import Presence
 from server.channel.reminding import OpenWork
 from server.channel.routes import add_routes as add_channel_routes
 from server.clock import Clock, SystemClock
+from server.compat import add_routes as add_compat_routes
 from server.config import Config, ConfigError
 from server.lifecycle import Lifecycle
 from server.rest import add_routes as add_rest_routes
@@ -181,6 +182,7 @@ def create_app(services: Services) -> web.Application:
     add_channel_routes(app)
     add_auth_routes(app)
     add_rest_routes(app)
+    add_compat_routes(app)
     add_web_routes(app)
 
     async def start(_app: web.Application) -> None:
