@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 Choice: TypeAlias = Literal["auto", "ws", "sse", "ndjson"]
 
 if TYPE_CHECKING:
-    from protocol.client import Client, Server
+    from collections.abc import Iterable
+
+    from protocol.client import Client, Offered, Server
 
 __all__ = [
     "DEFAULT_URL",
@@ -75,13 +77,14 @@ def client_of(
     *,
     transport: Choice | None = None,
     client_id: str | None = None,
+    tools: Iterable[Offered] = (),
 ) -> Client:
     """A client of a session, at a server whose address is known to be usable."""
     from protocol.client import connect
 
     url, token = address_of(options)
     choice: Choice = transport or options.transport
-    return connect(url, session, token=token, transport=choice, after=after, client_id=client_id)
+    return connect(url, session, token=token, transport=choice, after=after, client_id=client_id, tools=tools)
 
 
 def in_words(error: Exception, options: argparse.Namespace) -> str:

@@ -17,7 +17,7 @@ from protocol.durable import (
     ToolResultEvent,
     TurnError,
 )
-from protocol.events import Disconnect, ResyncRequired, Warning_
+from protocol.events import ApprovalTimeoutWarning, Disconnect, ResyncRequired, Warning_
 from server.cli.text import arguments_of, one_line, shorten
 
 __all__ = ["Narrator", "Note", "call_of", "result_of"]
@@ -71,8 +71,13 @@ def _note_of(payload: object) -> Note | None:  # noqa: PLR0911, PLR0912 - a tabl
             return Note(f"the session is now called {title}")
         case ApprovalRequired():
             return Note(f"{payload.name}({arguments_of(payload.arguments)}) waits for somebody's decision", "yellow")
+        case ApprovalResolved(cause="expiry"):
+            return Note("nobody decided about a call in time: it is rejected", "yellow")
         case ApprovalResolved():
-            return Note(f"a call was decided: {payload.decision}")
+            who = {"rule": " by a rule", "cancel": ", as its turn ended"}.get(payload.cause, "")
+            return Note(f"a call was decided{who}: {payload.decision}")
+        case ApprovalTimeoutWarning():
+            return Note(f"a decision is waited for {payload.remaining_ms // 1000} s longer", "yellow")
         case Disconnect():
             return Note(f"disconnected: {payload.reason}" + ("; coming back" if payload.reconnect else ""))
         case ResyncRequired():

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Final, get_args
 
+from server.cli.chat.approving import Approving
 from server.cli.completion import agent_types, session_names
 from server.cli.connection import ENVIRONMENT, MisuseError, add_connection, add_transport, server_of
 from server.cli.exits import OK
 from server.cli.options import Commands, new_command
+
+if TYPE_CHECKING:
+    from server.cli.tools import Workspace
 
 __all__ = ["add_to"]
 
@@ -21,12 +25,22 @@ itself and goes on where it was; an answer goes on without you when you leave. /
 
 With -m, or a question from a pipe, only the answer is printed: what the agent said last. Ctrl-C stops the agent too.
 
+With --folder, agents may read and change the files of that folder and run commands on this machine. Paths outside of it
+are refused; commands are not confined: they have all your rights, and are run when you have approved them. Calls that
+need somebody's approval are asked here, with what they would do; --approve says who decides instead:
+  ask     you; when nobody is at a terminal: never
+  never   nobody: all such calls are rejected
+  reads   calls that only read are approved, all others rejected
+  all     all are approved, also commands; for a machine that can be thrown away
+  wait    somebody else in the session
+
 examples:
   parley chat                                    a new session
   parley chat notes                              the session `notes`; made if there is none
   parley chat --continue                         the session you used last
   parley chat notes -m "count to 5"              ask one thing, print the answer
   git diff | parley chat --agent coder           ask what comes from a pipe
+  parley chat --folder . --agent coder           let an agent work in this folder
   parley chat notes -m "what time is it" --json | jq -r .answer
 
 exit codes:
@@ -55,6 +69,10 @@ def add_to(commands: Commands) -> None:
     agent.completer = agent_types  # type: ignore[attr-defined] # as above
     parser.add_argument(
         "--history", metavar="N", type=_count, default=10, help="show the last N messages (default: 10)"
+    )
+    parser.add_argument("--folder", metavar="DIR", help="run the agents' tools in this folder (default: not at all)")
+    parser.add_argument(
+        "--approve", choices=list(get_args(Approving)), default="ask", help="who decides about calls (default: ask)"
     )
     parser.add_argument("--plain", action="store_true", help="texts as they are: no Markdown, no colours, line by line")
     add_connection(parser)
@@ -110,22 +128,48 @@ def _is_plain(options: argparse.Namespace) -> bool:
     return bool(options.plain or os.environ.get("NO_COLOR") or unable or not is_terminal)
 
 
+def _workspace(options: argparse.Namespace) -> Workspace | None:
+    """The folder that tools are run in, if any."""
+    from pathlib import Path
+
+    from server.cli.tools import Workspace
+
+    if options.folder is None:
+        return None
+    try:
+        workspace = Workspace(options.folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise MisuseError(f"--folder: {options.folder!r}: {getattr(error, 'strerror', None) or error}") from None
+    if workspace.root in {Path("/"), Path.home()}:
+        workspace.close()
+        raise MisuseError(f"--folder: {workspace.root} holds much more than a project; name the folder of one")
+    return workspace
+
+
+def _approving(options: argparse.Namespace, question: str | None) -> Approving:
+    """Who decides: not somebody who is not there."""
+    how: Approving = options.approve
+    is_there = question is None or all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+    return "never" if how == "ask" and not is_there else how
+
+
 async def _run(options: argparse.Namespace, question: str | None) -> int:
     from server.cli.chat.opening import open_session
 
     plain = _is_plain(options)
+    how, workspace = _approving(options, question), _workspace(options)
     async with server_of(options) as server:
         opened = await open_session(server, options.session, latest=options.latest, agent=options.agent)
         if question is not None:
             from server.cli.chat.once import ask
 
-            return await ask(options, opened, question, pretty=not (plain or options.json))
+            return await ask(options, opened, question, how, workspace, pretty=not (plain or options.json))
         if plain:
             from server.cli.chat.lines import converse
 
-            await converse(options, server, opened)
+            await converse(options, server, opened, how, workspace)
         else:
             from server.cli.chat.talk import Talk
 
-            await Talk(options, server).run(opened)
+            await Talk(options, server, how, workspace).run(opened)
     return OK

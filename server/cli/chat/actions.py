@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from protocol.client import AgentInfo, SessionInfo
+from protocol.commands import OnBusy
 from protocol.errors import ErrorCode, ParleyError
 from server.cli.chat.commands import KEYS, Command, Commands
 from server.cli.chat.opening import latest_messages, open_session
@@ -40,6 +41,8 @@ class Actions:
             [
                 Command("help", "", "this list", self._help),
                 Command("stop", "", "stop the answer", self._stop),
+                Command("now", "TEXT", "stop the answer, and say this next", self._now),
+                Command("steer", "TEXT", "tell the agent this while it works", self._steer),
                 Command("agent", "[TYPE]", "who answers from now on", self._agent, self._agent_types),
                 Command("agents", "", "who there is", self._list_agents),
                 Command("sessions", "[WORDS]", "your sessions, or those with these words in them", self._list_sessions),
@@ -47,6 +50,7 @@ class Actions:
                 Command("new", "[NAME]", "go to a new session", self._new),
                 Command("history", "[N|all]", "the last messages again", self._history),
                 Command("queue", "[drop N]", "what waits; take one back", self._queue),
+                Command("who", "", "who is in the session, and whose tools run where", self._who),
                 Command("transport", "[NAME]", "how to be connected", self._transport, _CHOICES.items),
                 Command("quit", "", "leave", self._quit),
             ]
@@ -78,6 +82,28 @@ class Actions:
     async def _stop(self, _: str) -> None:
         if not self._talk.stop():
             self._note("nothing is being answered")
+
+    async def _now(self, text: str) -> None:
+        self._say(text, "interrupt")
+
+    async def _steer(self, text: str) -> None:
+        self._say(text, "steer")
+
+    def _say(self, text: str, on_busy: OnBusy) -> None:
+        if text:
+            self._talk.say(text, on_busy)
+        else:
+            self._note("there is nothing to say: the text comes behind the command", "yellow")
+
+    async def _who(self, _: str) -> None:
+        client = self._talk.client
+        lines = []
+        for one in () if client is None else client.clients:
+            you = " (you)" if client is not None and one.client_id == client.client_id else ""
+            tools = f": {', '.join(one_line(tool, 60) for tool in one.tools)}" if one.tools else ""
+            over = TRANSPORTS.get(one.transport, one_line(one.transport, 20))
+            lines.append(f"{one_line(one.client_id, 60)}{you}, {one.role}, {over}{tools}")
+        self._lines("\n".join(lines) or "nobody is known to be here")
 
     async def _agent(self, name: str) -> None:
         client, conversation = self._talk.client, self._talk.conversation

@@ -19,6 +19,10 @@ class Call(NamedTuple):
 
     name: str
     arguments: Any = None
+    #: How many agents stand between it and the one that was asked.
+    depth: int = 0
+    #: What is known of how far it is.
+    progress: str = "…"
 
     @classmethod
     def of(cls, call: ToolCall | ToolCallRequest) -> Call:
@@ -36,4 +40,6 @@ def call_text(call: Call, outcome: str, *, failed: bool = False) -> Text:
     mark = ("✗ ", "red") if failed else ("▸ ", "cyan")
     arguments = f"({arguments_of(call.arguments)}) "
     style = "red" if failed else "dim"
-    return Text.assemble(mark, (one_line(call.name, 60), "cyan"), (arguments, "dim"), (outcome, style))
+    return Text.assemble(
+        "  " * call.depth, mark, (one_line(call.name, 60), "cyan"), (arguments, "dim"), (outcome, style)
+    )

@@ -13,16 +13,19 @@ from rich.text import Text
 from protocol.client import Client, HistoryMessage, Received
 from protocol.durable import (
     AgentSwitched,
+    ApprovalRequired,
+    ApprovalResolved,
     MessageCreated,
     QueueChanged,
     TaskCancelling,
     TaskCompleted,
     TaskStarted,
-    ToolCall,
     ToolResultEvent,
 )
 from protocol.events import AgentStatusChanged, Connected, MessageDelta
 from server.cli.chat.calls import Call, call_text
+from server.cli.chat.showing import Line
+from server.cli.chat.working import Working
 from server.cli.chat.writing import BLANK, Writing
 from server.cli.markdown import Painter, Row
 from server.cli.notes import Narrator, result_of
@@ -32,6 +35,7 @@ __all__ = ["Conversation", "Turn"]
 
 _WAITING_SHOWN: Final = 3
 _RESULT: Final = 100
+_OVERHEARD: Final = 300
 
 
 class Turn(NamedTuple):
@@ -54,6 +58,7 @@ class Conversation:
         put: Callable[[Sequence[Row]], None],
         *,
         names: bool = True,
+        asks: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._painter = painter
@@ -61,6 +66,8 @@ class Conversation:
         self._now = now
         #: Whether it is said who speaks.
         self._names = names
+        #: Whether somebody else shows what waits for a decision, and what became of it.
+        self._asks = asks
         #: Rows that an open block may have before its upper part is printed.
         self.tallest = 10
         self.client: Client | None = None
@@ -72,7 +79,7 @@ class Conversation:
         self.sending: dict[str, str] = {}
         #: How many others waited already when we came.
         self.unseen = 0
-        self._calls: dict[str, Call] = {}
+        self._work = Working()
         self._writing: dict[UUID, Writing] = {}
         self._speaker: str | None = None
         self._was = ""
@@ -85,7 +92,9 @@ class Conversation:
         match event.payload:
             case MessageDelta(message_id=message_id):
                 # A delta may come late, when its message is complete.
-                if message_id not in self._writing and self.client is not None and message_id in self.client.texts:
+                # While another agent is asked, it is that one who writes; what it has said is told when it is complete.
+                known = self.client is not None and message_id in self.client.texts
+                if known and message_id not in self._writing and not self._work.asked:
                     self.refresh()
                     self._speak(self.agent)
                     self._writing[message_id] = Writing(self._painter, self._put, self._afresh)
@@ -98,6 +107,8 @@ class Conversation:
                 self._happened(payload)
 
     def _happened(self, payload: object) -> None:
+        if self._work.take(payload):
+            return
         match payload:
             case MessageCreated():
                 self._created(payload)
@@ -108,14 +119,13 @@ class Conversation:
             case TaskCancelling() if self.turn is not None:
                 self.turn = self.turn._replace(stopping=True)
             case TaskCompleted():
-                self.turn = None
-                self._calls.clear()
+                if payload.parent_call_id is None:
+                    self.turn = None
+                    self._work.clear()
                 self._note(payload)
             case AgentSwitched():
                 self.agent = payload.to_agent
                 self._note(payload)
-            case ToolCall():
-                self._calls[payload.call_id] = Call.of(payload)
             case ToolResultEvent():
                 self._result(payload)
             case QueueChanged():
@@ -137,7 +147,7 @@ class Conversation:
         self.turn = None
         self.waiting.clear()
         self.unseen = 0
-        self._calls.clear()
+        self._work.clear()
         self._writing.clear()
 
     def refresh(self) -> None:
@@ -149,6 +159,9 @@ class Conversation:
                 writing.grow(text.text("reasoning"), text.text(), self.tallest)
 
     def _created(self, message: MessageCreated) -> None:
+        if message.parent_call_id is not None:
+            self._overheard(message)
+            return
         self.waiting.pop(message.message_id, None)
         self.sending.pop(message.command_id or "", None)
         if message.role == "user":
@@ -157,6 +170,16 @@ class Conversation:
         elif message.role == "assistant":
             self.agent = message.agent_type or self.agent
             self._finished(message.message_id, message.reasoning or "", message.content, message.agent_type)
+
+    def _overheard(self, message: MessageCreated) -> None:
+        """Show what was said between agents, in a line."""
+        depth = max(self._work.depth(message.turn_id), 1)
+        if message.role == "tool" or not message.content.strip():
+            return
+        who = one_line(message.agent_type or "", 40) if message.role == "assistant" else "asks"
+        self._gap("call")
+        said = one_line(message.content, _OVERHEARD)
+        self._put(self._painter.rows(Text.assemble("  " * depth, (f"● {who}: ", "green"), (said, "dim"))))
 
     def _finished(self, message_id: UUID, reasoning: str, content: str, agent: str | None) -> None:
         writing = self._writing.pop(message_id, None)
@@ -174,8 +197,7 @@ class Conversation:
         self._gap("answer")
 
     def _result(self, payload: ToolResultEvent) -> None:
-        call = self._calls.pop(payload.call_id, None) or Call(payload.name)
-        self._call(call, result_of(payload, _RESULT), failed=payload.error is not None)
+        self._call(self._work.end(payload), result_of(payload, _RESULT), failed=payload.error is not None)
 
     def _queue(self, payload: QueueChanged) -> None:
         match payload.change:
@@ -193,9 +215,16 @@ class Conversation:
                 pass
 
     def _note(self, payload: object) -> None:
+        if self._asks and isinstance(payload, ApprovalRequired):
+            return
+        if self._asks and isinstance(payload, ApprovalResolved) and self._is_mine(payload):
+            return
         note = self._narrator.note_of(payload)
         if note is not None:
             self.note(note.text, note.style)
+
+    def _is_mine(self, payload: ApprovalResolved) -> bool:
+        return self.client is not None and payload.client_id == self.client.client_id
 
     # --- what is printed
 
@@ -253,12 +282,20 @@ class Conversation:
             self._put([BLANK])
         self._was = kind
 
+    def shown(self, lines: Iterable[Line]) -> None:
+        """Print what somebody is asked about."""
+        self._gap("asked")
+        for line in lines:
+            self._put(self._painter.text(line.text, line.style) or [BLANK])
+
     # --- what is drawn
 
     def open(self) -> list[Row]:
         """The rows above the input: what is being written, what is being done, what waits."""
         written = [row for writing in self._writing.values() for row in writing.open()][-self.tallest :]
-        calls = [row for call in self._calls.values() for row in self._painter.rows(call_text(call, "…"))]
+        calls = [
+            row for call in self._work.calls.values() for row in self._painter.rows(call_text(call, call.progress))
+        ]
         blocks = [block for block in (written, calls, self._waiting_rows()) if block]
         if blocks and blocks[0] is not written:
             blocks.insert(0, [])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import signal
-import sys
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
 
 from protocol.client import Client, Server
 from protocol.errors import ParleyError
 from protocol.events import TaskCancelling, TaskCompleted, TaskStarted
+from server.cli.chat.approving import Approving
+from server.cli.chat.asking import Asking
 from server.cli.chat.commands import is_command, said
 from server.cli.chat.opening import Opened, latest_messages
+from server.cli.chat.reading import EnteredLines
+from server.cli.chat.showing import Line
 from server.cli.connection import client_of, in_words
 from server.cli.listing import agents_text
 from server.cli.output import note, put
+from server.cli.tools import Workspace, tools_of
 from server.cli.transcript import Transcript
 
 __all__ = ["converse"]
@@ -27,47 +31,57 @@ _HELP: Final = """\
 -- To say something that begins with a slash, begin with two."""
 
 
-async def converse(options: argparse.Namespace, server: Server, opened: Opened) -> None:
+async def converse(
+    options: argparse.Namespace, server: Server, opened: Opened, how: Approving, workspace: Workspace | None
+) -> None:
     """Show the session and say what is entered, until the end of the input or Ctrl-C."""
     messages, after = await latest_messages(server, opened.session, options.history)
     note(f"-- session {opened.name}" + (f" ({opened.note})" if opened.note else "") + "; /help for help")
     transcript = Transcript(put, note, echo=False)
     for message in messages:
         transcript.past(message)
-    async with client_of(options, str(opened.session.id), after) as client:
-        await _Lines(options, client, transcript).run()
+    talk = _Lines(options, transcript, how, workspace)
+    tools = [] if workspace is None else tools_of(workspace, talk.asking)
+    async with client_of(options, str(opened.session.id), after, tools=tools) as client:
+        await talk.run(client)
     note(f"-- come back with: parley chat {opened.name}")
 
 
 class _Lines:
-    def __init__(self, options: argparse.Namespace, client: Client, transcript: Transcript) -> None:
+    def __init__(
+        self, options: argparse.Namespace, transcript: Transcript, how: Approving, workspace: Workspace | None
+    ) -> None:
+        self.client: Client | None = None
+        self.asking = Asking(self, how, workspace)
         self._options = options
-        self._client = client
         self._transcript = transcript
-        self._entered: asyncio.Queue[str | None] = asyncio.Queue()
-        self._begun = b""
+        self._entered = EnteredLines()
         self._answering = False
         self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
+    async def run(self, client: Client) -> None:
+        """Talk until the end of the input."""
+        self.client = client
         loop = asyncio.get_running_loop()
-        loop.add_reader(sys.stdin.fileno(), self._read)
+        self._entered.start()
         loop.add_signal_handler(signal.SIGINT, self._interrupted)
-        following = asyncio.create_task(self._follow())
-        entering = asyncio.create_task(self._enter())
+        following = asyncio.create_task(self._follow(client))
+        entering = asyncio.create_task(self._enter(client))
         try:
             done, _ = await asyncio.wait({following, entering}, return_when="FIRST_COMPLETED")
             for task in done:
                 task.result()
         finally:
-            loop.remove_reader(sys.stdin.fileno())
+            self._entered.stop()
             loop.remove_signal_handler(signal.SIGINT)
-            for task in (following, entering):
+            tasks = {following, entering, *self._tasks}
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(following, entering, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _follow(self) -> None:
-        async for event in self._client:
+    async def _follow(self, client: Client) -> None:
+        async for event in client:
             match event.payload:
                 case TaskStarted():
                     self._answering, self._stopping = True, False
@@ -77,61 +91,76 @@ class _Lines:
                     self._answering = False
                 case _:
                     pass
-            self._transcript.show(event, self._client)
+            self._transcript.show(event, client)
+            self.asking.attend(event.payload)
 
     # --- what is entered
 
-    def _read(self) -> None:
-        """Take what the terminal has: whole lines, as it edits them itself."""
-        try:
-            data = os.read(sys.stdin.fileno(), 1 << 16)
-        except OSError:
-            data = b""
-        *lines, self._begun = (self._begun + data).split(b"\n")
-        for line in lines:
-            self._entered.put_nowait(line.decode(errors="replace"))
-        if not data:
-            self._entered.put_nowait(None)
-
-    async def _enter(self) -> None:
-        while (line := await self._entered.get()) is not None and line.strip() not in {"/quit", "/exit"}:
+    async def _enter(self, client: Client) -> None:
+        while (line := await self._entered.next()) is not None and line.strip() not in {"/quit", "/exit"}:
             if not line.strip():
                 continue
             try:
                 if is_command(line):
-                    await self._command(line)
-                else:
-                    await self._client.say(said(line))
+                    await self._command(line, client)
+                elif not self.asking.entered(line):
+                    await client.say(said(line))
             except (ParleyError, ConnectionError, TimeoutError) as error:
-                self._complain(error)
+                self.complain(error)
 
-    async def _command(self, line: str) -> None:
+    async def _command(self, line: str, client: Client) -> None:
         name, _, argument = line.strip().partition(" ")
         match name:
             case "/stop":
-                await self._client.cancel()
+                await client.cancel()
             case "/agent" if argument:
-                await self._client.switch_agent(argument.strip())
+                await client.switch_agent(argument.strip())
             case "/agents":
-                connected = self._client.connected
+                connected = client.connected
                 acting = "" if connected is None else connected.agent.type
-                note(agents_text(await self._client.server.agents(), acting))
+                note(agents_text(await client.server.agents(), acting))
             case _:
                 note(_HELP)
 
     def _interrupted(self) -> None:
         """Ctrl-C: the answer first, then the chat."""
         if not self._answering or self._stopping:
-            self._entered.put_nowait(None)
+            self._entered.end()
             return
         self._stopping = True
-        self._task = asyncio.create_task(self._cancel())
+        self.begin(self._cancel())
 
     async def _cancel(self) -> None:
         try:
-            await self._client.cancel()
+            if self.client is not None:
+                await self.client.cancel()
         except (ParleyError, ConnectionError, TimeoutError) as error:
-            self._complain(error)
+            self.complain(error)
 
-    def _complain(self, error: Exception) -> None:
+    # --- what is asked
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Print what the user is asked, or told."""
+        for line in lines:
+            note(f"-- {line.text}")
+        if self.asking.hint:
+            note(f"-- {self.asking.hint}")
+
+    def edit_line(self, text: str) -> None:
+        """Let the user enter the text anew; a terminal that edits lines by itself cannot be given one."""
+        note("-- enter the arguments anew; they are:")
+        note(text)
+
+    async def lend(self, work: Callable[[], str]) -> str:
+        """Let an editor have the terminal."""
+        return await self._entered.lend(work)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something meanwhile."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def complain(self, error: Exception) -> None:
+        """Print what went wrong."""
         note(f"parley: {in_words(error, self._options)}")

@@ -9,18 +9,23 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from protocol.client import AgentFailed, Client, GrowingAnswer
 from protocol.commands import UserMessage
 from protocol.errors import ParleyError
+from server.cli.chat.approving import Approving
+from server.cli.chat.asking import Asking
 from server.cli.chat.opening import Opened
-from server.cli.connection import client_of
+from server.cli.chat.reading import EnteredLines
+from server.cli.chat.showing import Line
+from server.cli.connection import client_of, in_words
 from server.cli.exits import FAILED, INTERRUPTED, OK
 from server.cli.output import note, put
 from server.cli.text import one_line, plain
+from server.cli.tools import Workspace, tools_of
 
 if TYPE_CHECKING:
     from server.cli.chat.conversation import Conversation
@@ -34,20 +39,90 @@ _FAREWELL: Final = 5.0
 _HELD_ROWS: Final = 3
 
 
-async def ask(options: argparse.Namespace, opened: Opened, question: str, *, pretty: bool) -> int:
+class _Host:
+    """Asks on the terminal, where there is one, beside the answer."""
+
+    def __init__(
+        self, options: argparse.Namespace, how: Approving, workspace: Workspace | None, *, pretty: bool
+    ) -> None:
+        self.pretty = pretty
+        self.client: Client | None = None
+        self.asking = Asking(self, how, workspace)
+        self._options = options
+        self._entered = EnteredLines()
+        self._listening = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._listening:
+            self._entered.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _listen(self) -> None:
+        while (line := await self._entered.next()) is not None:
+            if line.strip() and not self.asking.entered(line):
+                note(f"-- {self.asking.hint}" if self.asking.hint else "-- nothing is asked")
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Print what the user is asked, or told."""
+        for line in lines:
+            note(f"-- {line.text}")
+        if self.asking.hint:
+            note(f"-- {self.asking.hint}")
+            if not self._listening:
+                # Not earlier: keys are for others as long as nothing is asked, and none that was pressed is an answer.
+                self._listening = True
+                self._entered.start(afresh=True)
+                self.begin(self._listen())
+
+    def edit_line(self, text: str) -> None:
+        """Let the user enter the text anew."""
+        note(f"-- enter the arguments anew; they are:\n{text}")
+
+    async def lend(self, work: Callable[[], str]) -> str:
+        """Let an editor have the terminal."""
+        return await self._entered.lend(work)
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something meanwhile."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def complain(self, error: Exception) -> None:
+        """Print what went wrong."""
+        note(f"parley: {in_words(error, self._options)}")
+
+
+async def ask(
+    options: argparse.Namespace,
+    opened: Opened,
+    question: str,
+    how: Approving,
+    workspace: Workspace | None,
+    *,
+    pretty: bool,
+) -> int:
     """Ask, and print the answer: `pretty` as it grows, else when it is whole. Returns the exit code.
 
     Ctrl-C stops the agent too.
     """
     if sys.stderr is not None and sys.stderr.isatty():
         note(f"-- session {opened.name}" + (f" ({opened.note})" if opened.note else ""))
-    client = client_of(options, str(opened.session.id), opened.session.cursor)
-    async with client:
+    host = _Host(options, how, workspace, pretty=pretty)
+    tools = [] if workspace is None else tools_of(workspace, host.asking)
+    host.client = client = client_of(options, str(opened.session.id), opened.session.cursor, tools=tools)
+    async with client, host:
         command = UserMessage(
             id=secrets.token_hex(16), content=question, agent_type=None if opened.is_new else options.agent
         )
         answer = GrowingAnswer(client, command)
-        work = asyncio.create_task(_print(options, opened, answer, client if pretty else None))
+        work = asyncio.create_task(_print(options, opened, answer, host))
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, work.cancel)
         try:
@@ -61,13 +136,15 @@ async def ask(options: argparse.Namespace, opened: Opened, question: str, *, pre
             loop.remove_signal_handler(signal.SIGINT)
 
 
-async def _print(options: argparse.Namespace, opened: Opened, answer: GrowingAnswer, growing: Client | None) -> int:
+async def _print(options: argparse.Namespace, opened: Opened, answer: GrowingAnswer, host: _Host) -> int:
     failure: AgentFailed | None = None
+    growing = host.client if host.pretty else None
     try:
         if growing is not None:
-            await _print_growing(answer, growing)
+            await _print_growing(answer, growing, host)
         else:
-            await answer
+            async for chunk in answer:
+                host.asking.attend(chunk.event.payload)
     except AgentFailed as error:
         failure = error
     if options.json:
@@ -81,13 +158,14 @@ async def _print(options: argparse.Namespace, opened: Opened, answer: GrowingAns
     return FAILED
 
 
-async def _print_growing(answer: GrowingAnswer, client: Client) -> None:
+async def _print_growing(answer: GrowingAnswer, client: Client, host: _Host) -> None:
     """Block after block; what is printed stays, so that only what is finished is."""
     conversation = _conversation(client)
     try:
         async for chunk in answer:
             conversation.show(chunk.event)
             conversation.refresh()
+            host.asking.attend(chunk.event.payload)
     finally:
         # Of an answer that was broken off, what there is of it.
         _put(conversation.open())
@@ -102,7 +180,7 @@ def _conversation(client: Client) -> Conversation:
         width = os.get_terminal_size(sys.stdout.fileno()).columns
     except OSError:
         width = 0
-    conversation = Conversation(Painter(width or 80), _put, names=False)
+    conversation = Conversation(Painter(width or 80), _put, names=False, asks=True)
     conversation.client = client
     conversation.tallest = _HELD_ROWS
     return conversation

@@ -10,8 +10,10 @@ import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
+from prompt_toolkit.application import in_terminal
+from prompt_toolkit.application.current import set_app
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import Completer
 from prompt_toolkit.data_structures import Size
@@ -30,6 +32,8 @@ from server.cli.markdown import Row
 from server.cli.text import MARK
 
 __all__ = ["Screen"]
+
+T = TypeVar("T")
 
 _STYLE: Final = Style.from_dict(
     {
@@ -53,10 +57,11 @@ class Screen:
     """Text above, input below. The caller gives what is drawn, and is told what is entered.
 
     `above` gives the rows over the input, `status` those under it. `enter` is called with each text that is entered,
-    `stop` on Ctrl-C (with whether there is a text in the input) and Escape, `leave` on Ctrl-D.
+    `stop` on Ctrl-C (with whether there is a text in the input) and Escape, `leave` on Ctrl-D. `prompt` is what
+    stands before the input.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a screen shows and is told
         self,
         *,
         above: Callable[[], Sequence[Row]],
@@ -65,12 +70,16 @@ class Screen:
         stop: Callable[[], bool],
         leave: Callable[[], None],
         completer: Completer,
+        prompt: Callable[[], str] = lambda: MARK,
     ) -> None:
         self._above = above
         self._status = status
         self._enter = enter
         self._stop = stop
         self._leave = leave
+        self._prompt = prompt
+        #: What is to be printed once the terminal is ours again; None while it is.
+        self._held: list[Row] | None = None
         self._output = Canvas()
         self._rows: Sequence[Row] = ()
         self.history = InMemoryHistory()
@@ -120,6 +129,9 @@ class Screen:
         """Print rows above, for good. One write: nothing flickers, and keys pressed meanwhile are not echoed."""
         if not rows:
             return
+        if self._held is not None:
+            self._held += rows
+            return
         text = "".join(f"{row.ansi}\r\n" for row in rows)
         if not self._app.is_running:
             self._output.write_raw(text)
@@ -130,6 +142,17 @@ class Screen:
             self._output.write_raw(text)
             self._app.redraw()
         self._output.flush()
+
+    async def lend(self, work: Callable[[], T]) -> T:
+        """Let something else have the terminal; it blocks, in a thread. What is printed meanwhile waits."""
+        with set_app(self._app):
+            async with in_terminal():
+                self._held = []
+                try:
+                    return await asyncio.to_thread(work)
+                finally:
+                    held, self._held = self._held, None
+                    self._output.write_raw("".join(f"{row.ansi}\r\n" for row in held))
 
     def draw(self) -> None:
         """Draw again what is below."""
@@ -143,7 +166,7 @@ class Screen:
             FormattedTextControl(self._draw_above), wrap_lines=True, dont_extend_height=True, always_hide_cursor=True
         )
         entry = Window(
-            BufferControl(self.input, input_processors=[BeforeInput(MARK, style="class:prompt")]),
+            BufferControl(self.input, input_processors=[BeforeInput(self._prompt, style="class:prompt")]),
             height=Dimension(min=1, max=_INPUT_ROWS),
             wrap_lines=True,
             dont_extend_height=True,

@@ -20,7 +20,11 @@ _LONGEST_NAME: Final = 24
 
 
 class View(NamedTuple):
-    """What the line tells of. `busy` is how long the agent has been answering, in seconds; None when it does not."""
+    """What the line tells of.
+
+    `busy` is how long the agent has been answering, in seconds; None when it does not. `asked` is how many decisions
+    and answers of the user are waited for.
+    """
 
     status: Status
     session: str
@@ -29,6 +33,7 @@ class View(NamedTuple):
     busy: float | None = None
     stopping: bool = False
     waiting: int = 0
+    asked: int = 0
 
 
 class _Part(NamedTuple):
@@ -66,6 +71,7 @@ def _parts(view: View) -> list[_Part]:
         _Part(3, dim, name),
         _Part(4, dim, one_line(view.agent, _LONGEST_NAME)),
         _Part(1, "ansiyellow" if view.stopping else "ansicyan", _activity(view)),
+        _Part(1, "ansiyellow", f"{view.asked} for you to decide" if view.asked else ""),
         _Part(2, "ansiyellow", waiting),
         _Part(5, dim, hint),
     ]
@@ -86,5 +92,9 @@ def _connection(status: Status) -> _Part:
 def _activity(view: View) -> str:
     if view.busy is None:
         return ""
-    doing = "stopping" if view.stopping else {"thinking": "thinking", "tools": "running tools"}.get(view.activity)
+    doing = (
+        "stopping"
+        if view.stopping
+        else {"thinking": "thinking", "tools": "running tools", "waiting": "waiting"}.get(view.activity)
+    )
     return f"{doing or 'answering'} {view.busy:.0f} s"

@@ -7,24 +7,29 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
-from protocol.client import Client, Server, Status
-from protocol.commands import UserMessage
+from protocol.client import Client, ClientTool, Server, Status
+from protocol.commands import OnBusy, UserMessage
 from protocol.errors import ParleyError
 from protocol.events import Connected, MessageDelta, ResyncRequired
 from server.cli.chat.actions import Actions
+from server.cli.chat.approving import Approving
+from server.cli.chat.asking import Asking
 from server.cli.chat.commands import is_command, said
 from server.cli.chat.conversation import Conversation, Turn
 from server.cli.chat.opening import Opened, latest_messages
 from server.cli.chat.screen import Screen
+from server.cli.chat.showing import Line
 from server.cli.chat.status import View, status_line
 from server.cli.chat.writing import BLANK
 from server.cli.connection import Choice, client_of, in_words
 from server.cli.markdown import Painter, Row
+from server.cli.text import MARK
+from server.cli.tools import Workspace, tools_of
 
 __all__ = ["Talk"]
 
@@ -40,9 +45,14 @@ TROUBLE: Final = (ParleyError, ConnectionError, TimeoutError)
 class Talk:
     """A chat on a terminal."""
 
-    def __init__(self, options: argparse.Namespace, server: Server) -> None:
+    def __init__(
+        self, options: argparse.Namespace, server: Server, how: Approving = "ask", workspace: Workspace | None = None
+    ) -> None:
         self.options = options
         self.server = server
+        self.asking = Asking(self, how, workspace)
+        #: Whether there was something in the input already when a question appeared: that is no answer to it.
+        self._is_drafting = False
         self.transport: Choice = options.transport
         self.opened: Opened
         self.client: Client | None = None
@@ -56,6 +66,7 @@ class Talk:
             stop=self.stop,
             leave=self.leave,
             completer=self.actions.commands,
+            prompt=self._prompt,
         )
         self._following: asyncio.Task[None] | None = None
         #: What is to be said, and in which session it was entered.
@@ -71,11 +82,11 @@ class Talk:
         self._fit()
         try:
             await self.go_to(opened)
-            self._begin(self._send())
-            self._begin(self._tick())
-            self._begin(self.actions.learn())
+            self.begin(self._send())
+            self.begin(self._tick())
+            self.begin(self.actions.learn())
             if self.options.agent is not None and not opened.is_new:
-                self._begin(self._run_command(f"/agent {self.options.agent}"))
+                self.begin(self._run_command(f"/agent {self.options.agent}"))
             await self.screen.run()
             self._take_leave()
         finally:
@@ -111,12 +122,15 @@ class Talk:
             await self._tidy()
             self._put([BLANK])
         self.opened, self._said_anything = opened, False
-        self.conversation = Conversation(self.painter, self._put)
+        self.asking.clear()
+        self.conversation = Conversation(self.painter, self._put, asks=self.asking.how != "wait")
         self.conversation.agent = opened.session.current_agent
         self.conversation.unseen = opened.session.queued or 0
         messages, after = await latest_messages(self.server, opened.session, self.options.history)
         left_out = opened.session.message_count - len(messages)
         self.conversation.note(_heading(opened, left_out if messages else 0))
+        if self.asking.workspace is not None:
+            self.conversation.note(f"tools run in {self.asking.workspace.root}, commands with all that you may do")
         self.conversation.past(messages)
         for message in messages:
             if message.role == "user":
@@ -133,11 +147,16 @@ class Talk:
             after,
             transport=self.transport,
             client_id=None if before is None else before.client_id,
+            tools=self._tools(),
         )
         await client.__aenter__()
         self.client = self.conversation.client = client
         self._following = asyncio.create_task(self._follow(client), name="chat-events")
-        self._begin(self._watch(client))
+        self.begin(self._watch(client))
+
+    def _tools(self) -> list[ClientTool]:
+        workspace = self.asking.workspace
+        return [] if workspace is None else tools_of(workspace, self.asking)
 
     async def _detach(self) -> None:
         if self._following is not None:
@@ -163,6 +182,8 @@ class Talk:
             async for event in client:
                 self._said_anything = self._said_anything or event.cursor is not None
                 self.conversation.show(event)
+                if self.asking.attend(event.payload):
+                    self._is_drafting = bool(self.screen.input.text)
                 match event.payload:
                     case MessageDelta():
                         self._look_soon()
@@ -212,9 +233,11 @@ class Talk:
 
     def _enter(self, text: str) -> None:
         if is_command(text):
-            self._begin(self._run_command(text))
-        else:
+            self.begin(self._run_command(text))
+        elif self._is_drafting or not self.asking.entered(text):
             self.say(said(text))
+        self._is_drafting = False
+        self.screen.draw()
 
     async def _run_command(self, text: str) -> None:
         try:
@@ -225,10 +248,10 @@ class Talk:
             if mistake is not None:
                 self.conversation.note(mistake, "yellow")
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, on_busy: OnBusy = "enqueue") -> None:
         """Say something, after what was said before; the message waits where there is no connection."""
         assert self.client is not None, "there is a client from the beginning"
-        command = UserMessage(id=secrets.token_hex(16), content=text)
+        command = UserMessage(id=secrets.token_hex(16), content=text, on_busy=on_busy)
         self.conversation.sending[command.id] = text
         self._outgoing.put_nowait((self.client, command))
 
@@ -246,12 +269,18 @@ class Talk:
             self.screen.draw()
 
     def stop(self) -> bool:
-        """Stop the answer that is being given; False when there is none, or it was told to stop before."""
+        """Stop the answer that is being given; False when there is none, or it was told to stop before.
+
+        Where arguments are being changed, they are left as they were, and nothing else happens.
+        """
+        if self.asking.leave_edit():
+            self.screen.input.reset()
+            return True
         turn = self.conversation.turn
         if turn is None or turn.stopping or self.client is None:
             return False
         self.conversation.turn = turn._replace(stopping=True)
-        self._begin(self._cancel(self.client, turn))
+        self.begin(self._cancel(self.client, turn))
         return True
 
     async def _cancel(self, client: Client, turn: Turn) -> None:
@@ -277,9 +306,33 @@ class Talk:
         self.painter.width = size.columns
         self.conversation.tallest = max(size.rows // 2 - 2, 3)
 
+    def show(self, lines: Sequence[Line]) -> None:
+        """Print what the user is asked, or told."""
+        self.conversation.shown(lines)
+        self.screen.draw()
+
+    def edit_line(self, text: str) -> None:
+        """Let the user change a text in the input."""
+        self.screen.input.text = text
+        self.screen.input.cursor_position = len(text)
+        self.screen.draw()
+
+    async def lend(self, work: Callable[[], str]) -> str:
+        """Let an editor have the terminal."""
+        return await self.screen.lend(work)
+
+    def _prompt(self) -> str:
+        if self.asking.desk.current is None or self._is_drafting:
+            return MARK
+        return f"arguments{MARK}" if self.asking.editing is not None else f"answer{MARK}"
+
     def _above(self) -> Sequence[Row]:
         self._fit()
-        return self.conversation.open()
+        rows, hint = self.conversation.open(), self.asking.hint
+        if hint:
+            note = "what you are typing is a message; then: " if self._is_drafting else ""
+            rows += [BLANK, *self.painter.text(f"{note}{hint}", "yellow")]
+        return rows
 
     def _status(self) -> StyleAndTextTuples:
         conversation, client = self.conversation, self.client
@@ -292,10 +345,12 @@ class Talk:
             busy=None if turn is None else time.monotonic() - turn.since,
             stopping=turn is not None and turn.stopping,
             waiting=len(conversation.waiting) + conversation.unseen,
+            asked=len(self.asking.desk),
         )
         return status_line(view, self.painter.width)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something meanwhile."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -27,7 +27,7 @@ from server.agents.client_tools import (
 from server.cli.tools import files, running
 from server.cli.tools.workspace import Workspace
 
-__all__ = ["User", "Workspace", "tools_of"]
+__all__ = ["READING", "User", "Workspace", "tools_of"]
 
 A = TypeVar("A", bound=Struct)
 
