@@ -49,11 +49,12 @@ class ServerProcess:
     `complaints` holds what no run may bring about: errors in the server's log, and ends that nobody asked for.
     """
 
-    def __init__(self, data_dir: Path, config: str = "") -> None:
+    def __init__(self, data_dir: Path, config: str = "", *, port: int = 0) -> None:
         self.data_dir = data_dir
         self.complaints: list[str] = []
         self.log: list[str] = []
         self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE))
+        self._port = port
         self._config = data_dir.with_suffix(".toml")
         self._config.write_text(config, encoding="utf-8")
         self._process: asyncio.subprocess.Process | None = None
@@ -79,7 +80,7 @@ class ServerProcess:
         self._process = process = await asyncio.create_subprocess_exec(
             # Whatever becomes of this test run, the server does not outlive it.
             *(sys.executable, "-I", "-S", str(SHIM), str(os.getpid()), str(int(signal.SIGKILL)), "-1", "-1"),
-            *(sys.executable, "-c", _PROGRAM, "serve", "--port", "0", "--log-format", "json"),
+            *(sys.executable, "-c", _PROGRAM, "serve", "--port", str(self._port), "--log-format", "json"),
             *("--data-dir", str(self.data_dir), "--config", str(self._config)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -246,9 +247,9 @@ class ServerProcess:
 
 
 @asynccontextmanager
-async def serving(data_dir: Path, config: str = "") -> AsyncIterator[ServerProcess]:
-    """A server on a data directory; at the end it is stopped in order, and must be gone without a complaint."""
-    server = ServerProcess(data_dir, config)
+async def serving(data_dir: Path, config: str = "", *, port: int = 0) -> AsyncIterator[ServerProcess]:
+    """A server on a data directory, at some port or always the same; at the end it is stopped in order, and must be gone without a complaint."""
+    server = ServerProcess(data_dir, config, port=port)
     try:
         await server.start()
         yield server

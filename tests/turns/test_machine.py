@@ -8,6 +8,7 @@ the log must say what the simple model says.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 from collections import Counter
@@ -15,6 +16,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -403,17 +405,28 @@ class Turns(RuleBasedStateMachine):
         self.runner.close()
 
 
-def test_whatever_happens_the_service_is_as_its_model(cluster: Cluster) -> None:
-    """A small dose, always the same; `make chaos` gives a large one (PARLEY_MACHINE_EXAMPLES), each time another."""
-    examples = int(os.environ.get("PARLEY_MACHINE_EXAMPLES", "0"))
+def play(cluster: Cluster, examples: int, *, same: bool) -> None:
+    """Let the machine run so many times; always the same way, or each time another."""
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         lambda: Turns(cluster),
         settings=settings(
-            max_examples=examples or 15,
+            max_examples=examples,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            derandomize=not examples,
+            derandomize=same,
             print_blob=True,
         ),
     )
+
+
+def test_whatever_happens_the_service_is_as_its_model(cluster: Cluster) -> None:
+    play(cluster, 15, same=True)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+def test_whatever_happens_for_a_long_time(cluster: Cluster) -> None:
+    """`make chaos`; PARLEY_MACHINE_EXAMPLES says how long."""
+    faulthandler.cancel_dump_traceback_later()
+    play(cluster, int(os.environ.get("PARLEY_MACHINE_EXAMPLES", "300")), same=False)
