@@ -6,16 +6,20 @@
 
 import { createSession } from "/parley.js";
 import { authorised, rest } from "./console/access.js";
+import { startAbout } from "./console/about.js";
 import { startAgents } from "./console/agents.js";
+import { startAudit } from "./console/audit.js";
 import { reveal, startChat } from "./console/chat.js";
 import { startComposer } from "./console/composer.js";
 import { desk } from "./console/desk.js";
 import { $ } from "./console/dom.js";
 import { forEver } from "./console/keep.js";
+import { startInbox } from "./console/inbox.js";
 import { startKeys } from "./console/keys.js";
 import { startLog } from "./console/log.js";
 import { complain, startNotice } from "./console/notice.js";
 import { closeSessions, startPanels } from "./console/panels.js";
+import { startQueue } from "./console/queue.js";
 import { startSessions } from "./console/sessions.js";
 import { startStatus } from "./console/status.js";
 import { startTheme } from "./console/theme.js";
@@ -46,8 +50,9 @@ async function arrive() {
   if (id) {
     if (id !== desk.id) desk.open(id);
     last.set(id);
-    const message = inHash("m");
-    if (message) reveal(message);
+    const [message, call] = [inHash("m"), inHash("c")];
+    if (call) reveal({ call });
+    else if (message) reveal({ message });
     return;
   }
   const former = last.get();
@@ -57,7 +62,8 @@ async function arrive() {
 }
 
 for (const start of [
-  startTheme, startPanels, startChat, startStatus, startComposer, startSessions, startLog, startKeys, startAgents,
+  startTheme, startPanels, startQueue, startChat, startStatus, startComposer, startSessions, startLog, startKeys, startAgents, startInbox,
+  startAbout, startAudit,
 ]) start();
 startNotice(startNew);
 $("new-session").addEventListener("click", startNew);

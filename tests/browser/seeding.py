@@ -50,3 +50,30 @@ async def past(server: RunningServer, texts: Sequence[str], *, when: datetime | 
         await connection.execute(_EVENTS, columns[1], columns[2], columns[7], bodies)
         await connection.execute(_SESSION, session, len(texts), rows[-1][-1], texts[0])
     return session
+
+
+_TOLD = """
+INSERT INTO events (session_id, seq, event_type, created_at, body)
+SELECT $1, n, e, t, b FROM unnest($2::bigint[], $3::text[], $4::timestamptz[], $5::bytea[]) AS x(n, e, t, b)
+"""
+
+
+async def told(
+    server: RunningServer, events: Sequence[tuple[str, dict[str, Any]]], *, when: datetime | None = None, **body: Any
+) -> str:
+    """A session whose log holds these events, a second apart; its id. Nothing else of what they tell is in the database."""
+    body.setdefault("agent_type", "offline")
+    session = await server.create_session(**body)
+    start = when or server.services.clock.now()
+    times = [start + timedelta(seconds=number) for number in range(len(events))]
+    bodies = []
+    for (kind, payload), at in zip(events, times, strict=True):
+        stamp = {"timestamp": format_timestamp(at)} if kind == "message_created" else {}
+        bodies.append(msgspec.json.encode({**payload, **stamp}))
+    messages = sum(kind == "message_created" for kind, _ in events)
+    async with server.services.db.pool.acquire() as connection, connection.transaction():
+        numbers = list(range(1, len(events) + 1))
+        await connection.execute(_TOLD, session, numbers, [kind for kind, _ in events], times, bodies)
+        update = "UPDATE sessions SET seq = $2, message_count = $3, last_activity = $4 WHERE session_id = $1"
+        await connection.execute(update, session, len(events), messages, times[-1])
+    return session

@@ -3,6 +3,7 @@
 import { desk } from "./desk.js";
 import { $, make } from "./dom.js";
 import { followAgain } from "./follow.js";
+import { observing } from "./here.js";
 import { forThisTab } from "./keep.js";
 import { complain, notify } from "./notice.js";
 
@@ -12,16 +13,23 @@ const SUGGESTIONS = ["show markdown", "count to 100 slowly", "think about trees"
 /** @type {{get: () => string|null, set: (value: string) => void}|null} */
 let draft = null;
 
-async function send() {
+/** What a message does while a turn is running, as it was chosen in this tab. */
+const manner = forThisTab("on-busy");
+
+/** @returns {"enqueue"|"interrupt"|"steer"} */
+const onBusy = () => (desk.conversation.turn === null ? "enqueue" : $("on-busy").value);
+
+/** @param {"enqueue"|"interrupt"|"steer"} how */
+async function send(how = onBusy()) {
   const field = $("composer");
   const text = field.value;
   const { session } = desk;
-  if (!text.trim() || !session || session.state === "closed") return;
+  if (!text.trim() || !session || session.state === "closed" || observing()) return;
   write("");
   notify("");
   followAgain();
   try {
-    await desk.send(text);
+    await desk.send(text, how);
   } catch (error) {
     if (session !== desk.session) return;
     complain("Not sent", error);
@@ -54,9 +62,11 @@ export async function stop() {
 
 function drawControls() {
   const { turn, agent } = desk.conversation;
-  const closed = desk.session?.state === "closed";
+  const closed = desk.session?.state === "closed" || observing();
   $("stop").hidden = $("stop-key").hidden = turn === null;
   $("send-keys").hidden = turn !== null;
+  $("on-busy-label").hidden = turn === null;
+  $("composer").placeholder = observing() ? "You are here to read" : "Message the agent";
   $("stop").disabled = turn?.cancelling ?? false;
   $("stop").textContent = turn?.cancelling ? "Stopping…" : "Stop";
   $("composer").disabled = closed;
@@ -74,7 +84,7 @@ export function startComposer() {
     // While an input method composes, Enter belongs to it.
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    send();
+    send((event.ctrlKey || event.metaKey) && desk.conversation.turn ? "interrupt" : onBusy());
   });
   field.addEventListener("input", () => {
     draft?.set(field.value);
@@ -82,6 +92,8 @@ export function startComposer() {
     drawControls();
   });
   $("stop").addEventListener("click", stop);
+  $("on-busy").value = manner.get() ?? "enqueue";
+  $("on-busy").addEventListener("change", () => manner.set($("on-busy").value === "enqueue" ? "" : $("on-busy").value));
   $("suggestions").append(...SUGGESTIONS.map((text) => {
     const button = make("button", { type: "button", class: "ghost small" }, text);
     button.addEventListener("click", () => {

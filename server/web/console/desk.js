@@ -62,14 +62,18 @@ class Desk extends EventTarget {
     });
   }
 
-  /** Sends a message and keeps it in sight until it is acknowledged. Rejects when it was refused. @param {string} text */
-  async send(text) {
+  /**
+   * Sends a message and keeps it in sight until it is acknowledged. Rejects when it was refused.
+   * @param {string} text
+   * @param {"enqueue"|"interrupt"|"steer"} [onBusy] what it does while a turn is running
+   */
+  async send(text, onBusy = "enqueue") {
     const to = /** @type {import("../parley.js").Session} */ (this.session);
     const key = (this.#sends += 1);
     this.sending.set(key, text);
     this.#tell("sent");
     try {
-      await to.message(text);
+      await to.message(text, onBusy === "enqueue" ? {} : { onBusy });
     } finally {
       this.sending.delete(key);
       this.#tell("sent", null, to);

@@ -1,5 +1,6 @@
 /** The keyboard: what each key does, said once, for the page and for its help. */
 
+import { showAsked } from "./chat.js";
 import { stop } from "./composer.js";
 import { desk } from "./desk.js";
 import { $, make } from "./dom.js";
@@ -28,8 +29,14 @@ const SHORTCUTS = [
   { keys: ["i"], single: "i", about: "write a message", run: () => $("composer").focus() },
   { keys: ["Enter"], about: "send it" },
   { keys: ["Shift", "Enter"], about: "break the line" },
+  { keys: [apple ? "⌘" : "Ctrl", "Enter"], about: "send it at once: it interrupts a running turn" },
+  { keys: ["w"], single: "w", about: "go to the call that waits for a decision", run: showAsked },
   { keys: ["Esc"], about: "close what is open, empty the search, stop the answer, or leave the message box" },
   { keys: ["l"], single: "l", about: "jump to the latest message", run: followAgain },
+  { keys: ["Alt", "↑", "↓"], about: "move a waiting message" },
+  { keys: ["d"], single: "d", about: "decisions of all sessions, and rules", run: () => toggleInspector("decisions") },
+  { keys: ["p"], single: "p", about: "people and usage", run: () => toggleInspector("session") },
+  { keys: ["u"], single: "u", about: "audit and figures", run: () => toggleInspector("audit") },
   { keys: ["a"], single: "a", about: "agents", run: () => toggleInspector("agents") },
   { keys: ["e"], single: "e", about: "event log", run: () => toggleInspector("log") },
   { keys: ["?"], single: "?", about: "this list", run: help },

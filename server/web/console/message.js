@@ -3,8 +3,10 @@
  * message is shown as plain text first and is dressed when there is time: a session may have thousands.
  */
 
-import { callNode } from "./calls.js";
-import { copy, icon, make } from "./dom.js";
+import { actionsOf } from "./branch.js";
+import { CallCard } from "./call.js";
+import { usageText } from "./describe.js";
+import { make } from "./dom.js";
 import { timeOfDay, wholeTime } from "./times.js";
 import { MarkdownView } from "./view.js";
 
@@ -15,6 +17,9 @@ export class MessageNode {
   /** @type {any} */
   #message;
   #stamp = "";
+  /** @type {Map<string, CallCard>} */
+  #cards = new Map();
+  #calls = make("div", { class: "calls" });
   /** Whether it is all there, and nothing about it will change. */
   settled = false;
   /** @type {Map<string, {place: HTMLElement, view: MarkdownView|null, plain: string|null}>} */
@@ -39,16 +44,28 @@ export class MessageNode {
 
   /**
    * @param {any} message as it is now
-   * @param {any[]} calls what it calls, with their state and their results
+   * @param {import("../parley.js").Conversation} conversation that it stands in
    * @param {boolean} later whether Markdown may wait
    * @returns {boolean} false when there is more to show soon
    */
-  update(message, calls, later) {
-    const stamp = JSON.stringify([message.done, message.finish_reason, calls]);
+  update(message, conversation, later) {
+    const turn = conversation.turns.get(message.turn_id ?? "");
+    const last = message.role === "assistant" && message.finish_reason !== "tool_calls";
+    const took = last && turn?.status ? usageText(turn.usage, turn.duration_ms) : "";
+    const stamp = `${message.done} ${message.finish_reason} ${took}`;
     const fresh = this.#message !== message || this.#stamp !== stamp;
     this.#message = message;
-    if (fresh) this.#redress(message, calls, stamp);
+    if (fresh) this.#redress(message, took);
+    this.#stamp = stamp;
+    this.#drawCalls(message, conversation.calls);
+    // Nothing happens any more to a finished message whose calls have their results, in a turn that is over.
+    this.settled = message.done && (!last || !turn || turn.status !== null) && [...this.#cards.values()].every((card) => card.settled);
     return this.#write(message, later && message.done);
+  }
+
+  /** The card of a call, if it is here. @param {string} id */
+  card(id) {
+    return this.#cards.get(id);
   }
 
   /** Shows what was put off. */
@@ -56,27 +73,45 @@ export class MessageNode {
     this.#write(this.#message, false);
   }
 
-  /** @param {any} message @param {any[]} calls @param {string} stamp */
-  #redress(message, calls, stamp) {
-    this.#stamp = stamp;
+  /** @param {any} message @param {string} took */
+  #redress(message, took) {
     const { node } = this;
     node.dataset.done = String(message.done);
     const { timestamp, finish_reason: ending } = message;
     const time = make("time", { datetime: timestamp, title: wholeTime(timestamp) }, timeOfDay(timestamp));
     const meta = [make("span", { class: "who" }, speaker(message)), time];
     if (ENDINGS[ending]) meta.push(make("span", { class: "tag" }, ENDINGS[ending]));
-    node.querySelector(".meta").replaceChildren(...meta);
-    const open = new Set([...node.querySelectorAll(".call[open]")].map((/** @type {any} */ call) => call.dataset.callId));
-    node.querySelector(".calls")?.remove();
-    if (calls.length) node.append(make("div", { class: "calls" }, ...calls.map((call) => callNode(call, open.has(call.call_id)))));
-    node.querySelector(".actions")?.remove();
-    if (message.done && message.content) node.append(this.#actions());
+    if (took) meta.push(make("span", { class: "took", "data-testid": "took", title: "What its turn took" }, took));
+    node.querySelector(":scope > .meta").replaceChildren(...meta);
+    const former = node.querySelector(":scope > .actions");
+    const focused = former?.contains(document.activeElement);
+    former?.remove();
+    if (!message.done) return;
+    const actions = actionsOf(message, () => this.#texts.get("content")?.place);
+    if (actions) node.append(actions);
+    if (focused) actions?.querySelector("button")?.focus();
   }
 
-  #actions() {
-    const button = make("button", { type: "button", class: "icon", title: "Copy", "aria-label": "Copy this message", "data-testid": "copy-message" }, icon("copy"));
-    button.addEventListener("click", () => copy(button, this.#message.content, this.#texts.get("content")?.place));
-    return make("div", { class: "actions" }, button);
+  /** Cards stay where they are: somebody may be writing in one. @param {any} message @param {Map<string, any>} calls */
+  #drawCalls(message, calls) {
+    const { tool_calls: wanted } = message;
+    if (!wanted.length && !this.#cards.size) return;
+    const ids = new Set(wanted.map((/** @type {any} */ call) => call.call_id));
+    for (const [id, card] of this.#cards) {
+      if (ids.has(id)) continue;
+      card.node.remove();
+      this.#cards.delete(id);
+    }
+    for (const written of wanted) {
+      const { call_id: id } = written;
+      const card = this.#cards.get(id) ?? new CallCard(id);
+      if (!this.#cards.has(id)) this.#calls.append(card.node);
+      this.#cards.set(id, card);
+      card.update(calls.get(id), written);
+    }
+    if (this.#calls.parentNode !== this.node) this.node.append(this.#calls);
+    const actions = this.node.querySelector(":scope > .actions");
+    if (actions && actions.previousElementSibling !== this.#calls) this.node.append(actions);
   }
 
   /** @param {any} message @param {boolean} later @returns {boolean} */
@@ -109,7 +144,7 @@ export class MessageNode {
   #place(kind, markdown) {
     const place = make("div", { class: `text ${kind}${markdown ? " prose" : ""}`, dir: "auto" });
     place.dataset.testid = kind === "content" ? "message-text" : "reasoning-text";
-    const meta = this.node.querySelector(".meta");
+    const meta = this.node.querySelector(":scope > .meta");
     if (kind === "reasoning") meta.after(make("details", { class: "reasoning" }, make("summary", {}, "Reasoning"), place));
     else if (this.#message.role === "tool") meta.after(make("details", { class: "tool-text" }, make("summary", {}, "Result"), place));
     else (this.node.querySelector(":scope > .reasoning") ?? meta).after(place);
@@ -120,8 +155,8 @@ export class MessageNode {
 }
 
 /** @param {any} message */
-function speaker({ role, agent_name: agent, agent_type: type, name }) {
-  if (role === "user") return "You";
+function speaker({ role, agent_name: agent, agent_type: type, name, parent_call_id: under }) {
+  if (role === "user") return under ? "Task" : "You";
   if (role === "tool") return name ?? "Tool";
   return agent ?? type ?? (role === "assistant" ? "Assistant" : "System");
 }

@@ -3,17 +3,23 @@
  * lie over it: then the rest of the page is inert, so focus stays inside, and Escape or a tap beside closes them.
  */
 
+import { sessionShown } from "./about.js";
 import { agentsShown } from "./agents.js";
+import { auditShown } from "./audit.js";
 import { $ } from "./dom.js";
+import { decisionsShown } from "./inbox.js";
 import { logShown } from "./log.js";
 
 const narrow = matchMedia("(max-width: 46rem)");
 const tight = matchMedia("(max-width: 70rem)");
-/** @type {Record<string, {tab: string, panel: string, toggle: string}>} */
-const TABS = {
-  agents: { tab: "tab-agents", panel: "agents-panel", toggle: "agents-toggle" },
-  log: { tab: "tab-log", panel: "log-panel", toggle: "log-toggle" },
-};
+/** What is done when a tab comes into sight, in the order of the tabs. */
+const SHOWN = { decisions: decisionsShown, agents: agentsShown, session: sessionShown, audit: auditShown, log: logShown };
+/** @typedef {keyof typeof SHOWN} TabName */
+const NAMES = /** @type {TabName[]} */ (Object.keys(SHOWN));
+const tab = (/** @type {TabName} */ name) => $(`tab-${name}`);
+const panel = (/** @type {TabName} */ name) => $(`${name}-panel`);
+/** Not every tab has a button of its own. */
+const toggle = (/** @type {TabName} */ name) => $(`${name}-toggle`);
 
 /** Who had the focus before a sheet was opened. @type {HTMLElement|null} */
 let opener = null;
@@ -36,9 +42,7 @@ function arrange() {
   for (const room of [sidebar(), inspector()]) if (room !== top) room.removeAttribute("role");
   for (const room of [sidebar(), inspector()]) room.toggleAttribute("aria-modal", room === top);
   $("sessions-toggle").setAttribute("aria-expanded", String(sidebar().classList.contains("shown")));
-  for (const { panel, toggle } of Object.values(TABS)) {
-    $(toggle).setAttribute("aria-expanded", String(!inspector().hidden && !$(panel).hidden));
-  }
+  for (const name of NAMES) toggle(name)?.setAttribute("aria-expanded", String(!inspector().hidden && !panel(name).hidden));
 }
 
 /** Focus goes into a sheet; beside the conversation, a panel leaves it where it is. @param {HTMLElement} room @param {string} target */
@@ -58,24 +62,23 @@ function leave(room) {
   opener = null;
 }
 
-/** @param {"agents"|"log"} name */
+/** @param {TabName} name */
 export function showInspector(name) {
-  for (const [each, { tab, panel }] of Object.entries(TABS)) {
-    $(tab).setAttribute("aria-selected", String(each === name));
-    $(tab).tabIndex = each === name ? 0 : -1;
-    $(panel).hidden = each !== name;
+  for (const each of NAMES) {
+    tab(each).setAttribute("aria-selected", String(each === name));
+    tab(each).tabIndex = each === name ? 0 : -1;
+    panel(each).hidden = each !== name;
   }
   const was = inspector().hidden;
   inspector().hidden = false;
-  if (was) enter(inspector(), TABS[name].tab);
+  if (was) enter(inspector(), `tab-${name}`);
   else arrange();
-  if (name === "log") logShown();
-  else agentsShown();
+  SHOWN[name]();
 }
 
-/** @param {"agents"|"log"} name */
+/** @param {TabName} name */
 export function toggleInspector(name) {
-  if (!inspector().hidden && !$(TABS[name].panel).hidden) closeInspector();
+  if (!inspector().hidden && !panel(name).hidden) closeInspector();
   else showInspector(name);
 }
 
@@ -109,20 +112,19 @@ export function closeSheet() {
 /** Arrow keys between the tabs, as the pattern wants it. @param {KeyboardEvent} event */
 function walkTabs(event) {
   if (!["ArrowLeft", "ArrowRight", "Home", "End"].includes(event.key)) return;
-  const names = Object.keys(TABS);
-  const at = names.findIndex((name) => $(TABS[name].tab) === document.activeElement);
+  const at = NAMES.findIndex((name) => tab(name) === document.activeElement);
   const step = event.key === "ArrowLeft" ? -1 : 1;
-  const to = event.key === "Home" ? 0 : event.key === "End" ? names.length - 1 : (at + step + names.length) % names.length;
+  const to = event.key === "Home" ? 0 : event.key === "End" ? NAMES.length - 1 : (at + step + NAMES.length) % NAMES.length;
   event.preventDefault();
-  showInspector(/** @type {any} */ (names[to]));
-  $(TABS[names[to]].tab).focus();
+  showInspector(NAMES[to]);
+  tab(NAMES[to]).focus();
 }
 
 export function startPanels() {
-  for (const [name, { tab, toggle }] of Object.entries(TABS)) {
-    $(toggle).addEventListener("click", () => toggleInspector(/** @type {any} */ (name)));
-    $(tab).addEventListener("click", () => showInspector(/** @type {any} */ (name)));
-    $(tab).addEventListener("keydown", walkTabs);
+  for (const name of NAMES) {
+    toggle(name)?.addEventListener("click", () => toggleInspector(name));
+    tab(name).addEventListener("click", () => showInspector(name));
+    tab(name).addEventListener("keydown", walkTabs);
   }
   $("inspector-close").addEventListener("click", closeInspector);
   $("sessions-toggle").addEventListener("click", () => {

@@ -90,6 +90,12 @@ function row(session) {
 /** @param {any} session */
 const nameOf = (session) => session.title?.replace(/\s+/g, " ") || session.alias || "New session";
 
+/** @param {string} id @returns {string} as far as the list knows it */
+export function titleOf(id) {
+  const known = sessions.find((one) => one.id === id);
+  return known ? nameOf(known) : "another session";
+}
+
 /** @param {string} text @returns {(Node|string)[]} */
 function marked(text) {
   return matches(text, query).map((part) => (part.match ? make("mark", {}, part.text) : part.text));

@@ -1,9 +1,9 @@
 /** What the head of the page says: the session's title, its connection, and how to follow it from elsewhere. */
 
-import { askForToken, token } from "./access.js";
+import { rest, signIn, signOut } from "./access.js";
 import { desk } from "./desk.js";
 import { $, copy } from "./dom.js";
-import { notify } from "./notice.js";
+import { complain, notify } from "./notice.js";
 
 /** @type {Record<string, string>} */
 const TRANSPORTS = { websocket: "WebSocket", sse: "Event stream" };
@@ -39,7 +39,7 @@ async function stateChanged({ state, transport, reason, error }) {
   $("retry").hidden = state !== "reconnecting";
   if (state !== "closed") return;
   if (error.code === "unauthorized") {
-    await askForToken(token.get() !== null);
+    await signIn();
     if (desk.id === id) desk.open(/** @type {string} */ (id));
   } else if (error.code === "session_gone") {
     notify("This session was deleted.", { renew: true });
@@ -59,7 +59,16 @@ function failed() {
   shown = failure;
 }
 
+/** Whose sessions these are, where the server knows people apart. */
+async function identify() {
+  const { user_id: user, kind, scope } = await rest("/auth/login");
+  $("whose").hidden = kind === "local";
+  $("user").textContent = scope === "read" ? `${user}, to read` : user;
+}
+
 export function startStatus() {
+  desk.on("state", ({ state }) => { if (state === "open") identify().catch(() => { $("whose").hidden = true; }); });
+  $("sign-out").addEventListener("click", () => signOut().catch((error) => complain("Not signed out", error)));
   desk.on("open", describe);
   desk.on("open", () => { shown = null; });
   desk.on("change", entitle);
