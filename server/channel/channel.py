@@ -30,6 +30,9 @@ from storage.log import StoredEvent
 
 __all__ = ["Channel", "ChannelActions"]
 
+#: Pieces of others' messages that wait for events; those beyond are dropped, and asked for later.
+_MOST_HELD: Final = 256
+
 _MESSAGE: Final = EVENT_NAMES[MessageCreated]
 
 #: A WebSocket ping without a payload (RFC 6455, section 5.5.2): browsers answer it by themselves.
@@ -83,6 +86,7 @@ class Channel:
         "_counters",
         "_early",
         "_groups",
+        "_held",
         "_outbox",
         "_settings",
         "_text_id",
@@ -112,6 +116,8 @@ class Channel:
         self._counters = counters
         self._actions = actions
         self._early: dict[int, Event] = {}
+        #: Pieces of others' messages that wait for events.
+        self._held: Sequence[MessageDelta] = ()
         #: One a wire in use: seldom two, never more than there are wires.
         self._groups: list[Group] = []
         #: Nothing, most of the time: an idle channel is as small as it can be.
@@ -200,6 +206,11 @@ class Channel:
 
     def delta_elsewhere(self, delta: MessageDelta) -> bool:
         """A piece of a message that another process writes; False when what lies before it is not known here."""
+        if self.head < self.wanted:
+            # It may follow on events that are being read: an answer must not come before its question.
+            if len(self._held) < _MOST_HELD:
+                self._held = [*self._held, delta]
+            return True
         known = self.live.length(delta)
         if known is None:
             return True
@@ -325,6 +336,11 @@ class Channel:
             if self._anybody_live:
                 self._out().items.append(event)
             event = self._early.pop(self.head + 1, None)
+        if self._held and self.head >= self.wanted:
+            held, self._held = self._held, ()
+            for delta in held:
+                # What does not fit is noticed, and asked for, with the next one.
+                self.delta_elsewhere(delta)
 
     @property
     def _anybody_live(self) -> bool:
@@ -348,5 +364,6 @@ class Channel:
         self.ring.clear()
         self.live.close_elsewhere()
         self._early.clear()
+        self._held = ()
         if self._outbox is not None:
             self._outbox.items.clear()

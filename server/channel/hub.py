@@ -123,9 +123,10 @@ class Hub:
         """Emit the events of a committed transaction; `closes` is the message being written that they complete.
 
         May be called in any order and more than once: events go out strictly by `seq`, each once, and a gap is read
-        from the log at once.
+        from the log at once. Other processes are told that there are events.
         """
         if committed.events:
+            self._bus.hint(committed.session_id, committed.events[-1].seq)
             self.counters.published += len(committed.events)
             self.counters.last_published = committed.events[-1].created_at
         channel = self._channels.get(committed.session_id)
