@@ -63,6 +63,12 @@ def report(pytestconfig: pytest.Config) -> Report:
     return add
 
 
+@pytest.fixture
+def report_line(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Have a line printed at the end."""
+    return pytestconfig.stash.setdefault(_LINES, []).append
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what was killed, and what was checked."""
     lines = config.stash.get(_LINES, [])

@@ -8,6 +8,7 @@ what was reviewed; the turn completes; the audit tells who, when, from where, wh
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -183,7 +184,7 @@ async def _tell(rounds: int, seed: str, data_dir: Path, port: int, report: Repor
 @pytest.mark.usefixtures("long")
 @pytest.mark.feature("A02", "A03", "R02", "S30")
 async def test_headline_a_hundred_times(seed: str, data_dir: Path, unused_tcp_port: int, report: Report) -> None:
-    await _tell(100, seed, data_dir, unused_tcp_port, report)
+    await _tell(int(os.environ.get("PARLEY_HEADLINE_ROUNDS", "100")), seed, data_dir, unused_tcp_port, report)
 
 
 @pytest.mark.timeout(300)
