@@ -209,7 +209,8 @@ WITH s AS MATERIALIZED (
        RETURNING sessions.queued
      )
 SELECT fresh.epoch, fresh.seq, fresh.cancel_requested, fresh.news, new_head.queued,
-       {steering}
+       EXISTS (SELECT FROM queue
+                WHERE queue.session_id = $1 AND queue.on_busy = 'steer' AND queue.message_id <> ALL($10)) AS steering
   FROM fresh, new_head
 
 -- name: start_queued
