@@ -25,6 +25,8 @@ from tests.support.server import MakeServer, RunningServer
 AS_ADA = {"headers": {"Authorization": f"Bearer {ADA}"}}
 AS_BOB = {"headers": {"Authorization": f"Bearer {BOB}"}}
 
+TWO_USERS = AuthSettings(tokens=(TokenSettings(user="ada", token=ADA), TokenSettings(user="bob", token=BOB)))
+
 #: A thousand tokens are a tenth.
 PRICES = {"quill": PriceSettings(prompt=100.0, completion=100.0, currency="EUR")}
 
@@ -78,8 +80,7 @@ async def office(make_server: MakeServer, **sections: Any) -> RunningServer:
 
 async def shared_office(make_server: MakeServer, **sections: Any) -> RunningServer:
     """The same with two users, Ada and Bob."""
-    entries = (TokenSettings(user="ada", token=ADA), TokenSettings(user="bob", token=BOB))
-    return await office(make_server, auth=AuthSettings(tokens=entries), **sections)
+    return await office(make_server, auth=TWO_USERS, **sections)
 
 
 async def until(server: RunningServer, session: str, event_type: str, count: int = 1, **options: Any) -> dict[str, Any]:
