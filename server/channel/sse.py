@@ -23,7 +23,7 @@ from server.channel.negotiation import NDJSON, negotiate
 from server.channel.streams import Opening, open_stream
 from server.channel.subscriber import Wire
 
-__all__ = ["HttpStream", "begin", "events", "is_chunked"]
+__all__ = ["EventStream", "HttpStream", "begin", "events", "is_chunked"]
 
 _HEADERS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
@@ -57,9 +57,15 @@ def is_chunked(request: web.Request) -> bool:
     return request.version >= HttpVersion11
 
 
-async def begin(request: web.Request, opening: Opening, wire: Wire) -> HttpStream:
-    """Begin one stream over HTTP, in whatever framing; what is returned lives until it ends."""
-    stream = _EventStream() if wire.framing == "sse" else _LineStream()
+async def begin(
+    request: web.Request, opening: Opening, wire: Wire, stream: HttpStream | None = None
+) -> web.StreamResponse:
+    """Begin one stream over HTTP, in whatever framing; what is returned lives until it ends.
+
+    `stream` is the response to use, if it is to be one of a kind of its own.
+    """
+    if stream is None:
+        stream = EventStream() if wire.framing == "sse" else _LineStream()
     if wire.chunked:
         stream.enable_chunked_encoding()
     else:
@@ -115,7 +121,7 @@ class HttpStream(Connection):
             self.socket.abort()
 
 
-class _EventStream(HttpStream, EventSourceResponse):
+class EventStream(HttpStream, EventSourceResponse):
     """The head of an event stream as aiohttp-sse sets it up; it sends nothing by itself."""
 
     __slots__ = ()
@@ -128,6 +134,7 @@ class _EventStream(HttpStream, EventSourceResponse):
 
     @override
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        """Send the head."""
         # Not as aiohttp-sse does it, with a task for its pings: a comment would be invisible to scripts, so heartbeats
         # are frames of the channel, and the socket's patience is set by `tune`, for all streams alike.
         return await web.StreamResponse.prepare(self, request)

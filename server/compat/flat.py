@@ -6,8 +6,7 @@ repeat of the request is told the whole turn.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -60,18 +59,23 @@ class OpenCall(NamedTuple):
     executor: Executor
     asked: bool = False
 
-    @property
-    def waits(self) -> bool:
-        """Whether it is the client's turn: to decide, or to run it."""
-        return self.asked or self.executor == "client"
-
 
 class FlatTeller:
-    """What one such stream is told. `over` is done when the last chunk was handed over."""
+    """What one such stream is told.
+
+    A turn rests when somebody is to decide about a call, or when this client is to run one. Events do not tell the
+    latter: a call that no client offers to run is nobody's. So when calls of clients are open `doubt` is called, and
+    whoever looks puts those that are for this client into `ours`.
+    """
 
     def __init__(self, origin: Origin, calls: Iterable[OpenCall] = (), children: Iterable[UUID] = ()) -> None:
         """`calls` are open in the turn that goes on, and `children` the turns that answer some of them."""
-        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: Whether the last chunk was handed over; the stream ends with it.
+        self.over = False
+        #: Calls that wait for this client's result.
+        self.ours: Collection[str] = ()
+        self.ended: Callable[[], None] = _nobody
+        self.doubt: Callable[[], None] = _nobody
         self._origin = origin
         #: Whether the turn has begun; what happens before is about others.
         self._begun = origin.message_id is None
@@ -90,14 +94,14 @@ class FlatTeller:
     def told(self, events: Sequence[Event]) -> Iterator[bytes]:
         """The chunks that tell of these events."""
         for event in events:
-            if self.over.done():
+            if self.over:
                 return
             payload = payload_of(event)
             if isinstance(payload, Heartbeat):
                 yield _ALIVE
             for one in self._chunks(payload):
                 yield sse_message(one)
-        if self._synced and not self.over.done():
+        if self._synced and not self.over:
             for one in self._at_rest():
                 yield sse_message(one)
 
@@ -199,8 +203,11 @@ class FlatTeller:
                 is_final=True,
                 metadata=ChunkMetadata(executor=call.executor),
             )
-        if any(call.waits for call in self._calls.values()):
+        calls = self._calls.values()
+        if any(call.asked or call.call_id in self.ours for call in calls):
             yield self._done("waiting")
+        elif any(call.executor == "client" for call in calls):
+            self.doubt()
 
     def _completed(self, completed: TaskCompleted) -> Iterator[Chunk]:
         if completed.status in {"failed", "interrupted"}:
@@ -216,9 +223,13 @@ class FlatTeller:
         yield Chunk(type="error", error=farewell.reason, is_final=True, metadata=metadata)
 
     def _done(self, status: TurnOutcome | Literal["waiting"]) -> Chunk:
-        if not self.over.done():
-            self.over.set_result(None)
+        self.over = True
+        self.ended()
         return Chunk(type="done", is_final=True, metadata=ChunkMetadata(status=status))
+
+
+def _nobody() -> None:
+    """Nobody asked to be told."""
 
 
 def _switched(switched: AgentSwitched) -> Chunk:

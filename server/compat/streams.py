@@ -22,6 +22,8 @@ async def perform(request: web.Request, session: Session, command: Command) -> A
     return await carry_out(request.app[SERVICES], session, command, origin_of(request, session))
 
 
-async def tell(request: web.Request, opening: Opening, teller: Teller) -> HttpStream:
+async def tell(
+    request: web.Request, opening: Opening, teller: Teller, stream: HttpStream | None = None
+) -> web.StreamResponse:
     """Begin an event stream in the teller's words. Raises ParleyError when there is no place for it."""
-    return await begin(request, opening, OwnWire(teller, chunked=is_chunked(request)))
+    return await begin(request, opening, OwnWire(teller, chunked=is_chunked(request)), stream)
