@@ -38,8 +38,8 @@ UPDATE projects SET deleted_at = $3, alias = NULL WHERE owner = $1 AND project_i
 -- name: empty_project
 -- Removes the agents of a deleted project, and lets its sessions go on without it. $1 id.
 WITH p AS MATERIALIZED (SELECT project_id FROM projects WHERE project_id = $1 AND deleted_at IS NOT NULL),
-     a AS (DELETE FROM project_agents USING p WHERE project_agents.project_id = p.project_id)
-UPDATE sessions SET project_id = NULL FROM p WHERE sessions.project_id = p.project_id
+     a AS (DELETE FROM project_agents WHERE project_id = (SELECT project_id FROM p))
+UPDATE sessions SET project_id = NULL WHERE project_id = (SELECT project_id FROM p)
 
 -- name: create_project_agent
 -- An agent of a project; no row when the project is gone or has as many as it may. $1 project, $2 type, $3 definition, $4 now, $5 most.
@@ -65,7 +65,7 @@ SELECT agent_type, definition, created_at, updated_at FROM project_agents WHERE 
 
 -- name: session_project_agents
 -- The agents of the project that a session belongs to. $1 session.
-SELECT a.project_id, a.agent_type, a.definition
-  FROM sessions s JOIN project_agents a USING (project_id)
- WHERE s.session_id = $1
- ORDER BY a.agent_type
+SELECT project_id, agent_type, definition
+  FROM project_agents
+ WHERE project_id = (SELECT project_id FROM sessions WHERE session_id = $1)
+ ORDER BY agent_type
