@@ -21,7 +21,7 @@ _FINISH: Final[dict[str, set[str | None]]] = {
 }
 
 #: What a row looks like about which nothing is left to do.
-_OVER: Final = {"turns": "finished_at IS NOT NULL AND step_state = 'done'", "tool_calls": "state = 'done'"}
+_OVER: Final = {"turns": "finished_at IS NOT NULL AND step_state = 'done'", "tool_calls": "finished_at IS NOT NULL"}
 
 
 class Audit:

@@ -15,7 +15,7 @@ from tests.chaos.scene import Stage, Trigger
 from tests.support.checker import View
 from tests.support.process import Part, ServerProcess, Watched
 
-__all__ = ["Kind", "Tally", "run"]
+__all__ = ["Chapter", "Kind", "Tally", "run"]
 
 Kind = Literal["server", "database", "tree"]
 
@@ -29,7 +29,7 @@ _MOST_POSTMASTERS: Final = 4
 Tally = Counter[str]
 
 
-class _Chapter:
+class Chapter:
     """Some sessions of one server, while it is killed again and again."""
 
     def __init__(self, server: ServerProcess, kind: Kind, dice: random.Random, tally: Tally) -> None:
@@ -158,6 +158,6 @@ async def run(server: ServerProcess, kind: Kind, rounds: int, seed: str) -> Tall
     dice = random.Random(f"{seed}-{kind}")
     while rounds:
         chapter = min(rounds, _ROUNDS_A_CHAPTER)
-        await _Chapter(server, kind, dice, tally).run(chapter)
+        await Chapter(server, kind, dice, tally).run(chapter)
         rounds -= chapter
     return tally

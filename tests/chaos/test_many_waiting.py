@@ -17,7 +17,7 @@ from tests.support.process import ServerProcess, serving
 
 #: Requests under way at once.
 _HANDS: Final = 32
-#: What a waiting turn may leave behind in the server: what it remembers of sessions lately used, and the allocator's slack.
+#: What a waiting turn may leave behind in the server: what it remembers of sessions lately used, and slack.
 _MOST_BYTES: Final = 4_096
 
 #: So many waiting turns as rows, as the server itself would have left them: one open approval each.

@@ -49,12 +49,14 @@ class ServerProcess:
     `complaints` holds what no run may bring about: errors in the server's log, and ends that nobody asked for.
     """
 
-    def __init__(self, data_dir: Path, config: str = "", *, port: int = 0) -> None:
+    def __init__(self, data_dir: Path, config: str = "", *, port: int = 0, own_database: bool = True) -> None:
         self.data_dir = data_dir
         self.complaints: list[str] = []
         self.log: list[str] = []
         self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE))
         self._port = port
+        #: Without one of its own the configuration names a database.
+        self._place = ("--data-dir", str(data_dir)) if own_database else ()
         self._config = data_dir.with_suffix(".toml")
         self._config.write_text(config, encoding="utf-8")
         self._process: asyncio.subprocess.Process | None = None
@@ -81,7 +83,7 @@ class ServerProcess:
             # Whatever becomes of this test run, the server does not outlive it.
             *(sys.executable, "-I", "-S", str(SHIM), str(os.getpid()), str(int(signal.SIGKILL)), "-1", "-1"),
             *(sys.executable, "-c", _PROGRAM, "serve", "--port", str(self._port), "--log-format", "json"),
-            *("--data-dir", str(self.data_dir), "--config", str(self._config)),
+            *(*self._place, "--config", str(self._config)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
