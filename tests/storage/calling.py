@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
 
 from storage.commands import DecisionPlan, NewRule, Reply, ResultPlan
 from storage.ids import new_id
@@ -13,6 +12,7 @@ from storage.turns import (
     Advance,
     Advanced,
     Call,
+    CallState,
     Claim,
     Dispatch,
     EndedCall,
@@ -21,7 +21,6 @@ from storage.turns import (
     NewChild,
     NewMessage,
     OpenApproval,
-    ParentResult,
 )
 from tests.storage.scene import NOW, Scene, event
 
@@ -90,7 +89,7 @@ def result_of(call: Call, text: str = "42", *, ordinal: int = 1, **more: Any) ->
     )
 
 
-def ending(claim: Claim, *calls: Call, state: str = "completed", **more: Any) -> Advance:
+def ending(claim: Claim, *calls: Call, state: CallState = "completed", **more: Any) -> Advance:
     """The calls have their results."""
     thread = claim.turn_id if claim.depth else None
     return Advance(
@@ -215,7 +214,7 @@ class Calling:
     async def cancel(self, command_id: str = "stop") -> Reply:
         return await self.scene.cancel(self.session, command_id, self.claim.turn_id)
 
-    async def end_all(self, claim: Claim, *, state: str = "cancelled") -> None:
+    async def end_all(self, claim: Claim, *, state: CallState = "cancelled") -> None:
         """Whoever holds the turn ends it and its open calls, as an engine does at a cancellation."""
         step = await self.scene.turns.calls(claim)
         left = [call for call in step.calls if call.open]
@@ -233,11 +232,3 @@ class Calling:
             ),
             self.scene.now(),
         )
-
-
-def parent_result(call: Call, turn_id: UUID, *, thread: UUID | None = None, state: str = "completed") -> dict[str, Any]:
-    """What a turn adds to its last move when it answers another one's call; its message is the second."""
-    return {
-        "parent_result": ParentResult(call_id=call.call_id, state=state),  # type: ignore[arg-type]
-        "answer": result_of(call, "the answer", ordinal=2, turn_id=turn_id, thread=thread),
-    }
