@@ -7,7 +7,15 @@ from typing import Final
 from uuid import UUID
 
 from protocol.client import Client, HistoryMessage, Received
-from protocol.durable import MessageCreated, TaskStarted, ToolCall, ToolResultEvent
+from protocol.durable import (
+    ApprovalRequired,
+    ApprovalResolved,
+    MessageCreated,
+    TaskCompleted,
+    TaskStarted,
+    ToolCall,
+    ToolResultEvent,
+)
 from protocol.events import Connected, MessageDelta
 from server.cli.notes import Narrator, call_of, result_of
 from server.cli.text import one_line, plain
@@ -22,7 +30,8 @@ class Transcript:
     """Writes what is said to `out`, and what is to be known about the connection and the turns to `notes`.
 
     `timestamps` puts the time before each line. Without `echo` what this client said is left out, as it stands on the
-    terminal already. Either function raises what writing raises.
+    terminal already; with `asks` what waits for a decision, as somebody else shows it. Either
+    function raises what writing raises.
     """
 
     def __init__(
@@ -32,11 +41,15 @@ class Transcript:
         *,
         timestamps: bool = False,
         echo: bool = True,
+        asks: bool = False,
     ) -> None:
         self._out = out
         self._notes = notes
         self._timestamps = timestamps
         self._echo = echo
+        self._asks = asks
+        #: The turns of agents that others asked, while they run.
+        self._asked: set[UUID] = set()
         #: The message that is being written, what of it is on the terminal, and whether its line is still open.
         self._writing: UUID | None = None
         self._written = ""
@@ -50,12 +63,13 @@ class Transcript:
         self._moment = event.envelope.timestamp
         match event.payload:
             case MessageDelta(part="content", message_id=message_id):
-                self._grow(message_id, self._speaker, event.text)
-            case TaskStarted(agent_type=agent_type):
-                self._speaker = agent_type
+                # While another agent is asked, it is that one who writes.
+                if not self._asked:
+                    self._grow(message_id, self._speaker, event.text)
+            case TaskStarted() as started:
+                self._start(started)
             case MessageCreated() as message:
-                if self._echo or message.role != "user" or message.client_id != client.client_id:
-                    self._finish(message.message_id, message.role, message.agent_type, message.content)
+                self._created(message, client)
             case Connected() as connected:
                 self._speaker = connected.agent.type
                 transport = _TRANSPORTS.get(client.transport or "", "?")
@@ -65,9 +79,31 @@ class Transcript:
             case ToolResultEvent() as result:
                 self._note(f"{result.name} {result_of(result, _RESULT)}")
             case payload:
-                note = self._narrator.note_of(payload)
-                if note is not None:
-                    self._note(note.text)
+                self._tell(payload)
+
+    def _start(self, started: TaskStarted) -> None:
+        if started.parent_call_id is None:
+            self._speaker = started.agent_type
+        else:
+            self._asked.add(started.turn_id)
+
+    def _created(self, message: MessageCreated, client: Client) -> None:
+        if message.parent_call_id is not None:
+            # Between agents.
+            who = (message.agent_type or "") if message.role == "assistant" else "asks"
+            if message.role != "tool" and message.content:
+                self._note(f"  {one_line(who)}: {one_line(message.content, _RESULT)}")
+        elif self._echo or message.role != "user" or message.client_id != client.client_id:
+            self._finish(message.message_id, message.role, message.agent_type, message.content)
+
+    def _tell(self, payload: object) -> None:
+        if isinstance(payload, TaskCompleted):
+            self._asked.discard(payload.turn_id)
+        if self._asks and isinstance(payload, ApprovalRequired | ApprovalResolved):
+            return
+        note = self._narrator.note_of(payload)
+        if note is not None:
+            self._note(note.text)
 
     def past(self, message: HistoryMessage) -> None:
         """Write a message of before."""

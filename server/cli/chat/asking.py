@@ -72,12 +72,12 @@ class Asking:
         current = self.desk.current
         if current is None:
             return ""
-        more = f" (1 of {len(self.desk)})" if len(self.desk) > 1 else ""
-        if isinstance(current, FollowUp):
-            return f"answer, or the number of an answer{more}" if current.options else f"answer{more}"
         if self.editing is current:
-            return "change the arguments, Enter takes them, Esc leaves them as they were"
-        return f"{keys_of(current)}{more}"
+            return "change the arguments; Enter takes them, Esc leaves them as they were"
+        place = f"1 of {len(self.desk)}: " if len(self.desk) > 1 else ""
+        if isinstance(current, FollowUp):
+            return f"{place}answer, or the number of an answer" if current.options else f"{place}answer"
+        return f"{place}{keys_of(current)}"
 
     # --- what happens
 

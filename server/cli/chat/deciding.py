@@ -127,12 +127,12 @@ def keys_of(approval: ApprovalRequired) -> str:
     """What the user may enter."""
     allowed = approval.allowed_decisions
     keys = ["y yes"] if "approve" in allowed else []
-    keys += ["n WHY no"] if "reject" in allowed else []
+    keys += ["n [WHY] no"] if "reject" in allowed else []
     keys += ["e edit"] if "edit" in allowed else []
     if "approve" in allowed and rule_for(approval) is not None:
         what = "this command" if approval.name == "execute_command" else one_line(approval.name, 40)
-        keys.append(f"a always {what} here")
-    keys += ["r TEXT answer for it"] if "respond" in allowed else []
+        keys.append(f"a always {what}")
+    keys += ["r TEXT reply"] if "respond" in allowed else []
     return " · ".join(keys)
 
 

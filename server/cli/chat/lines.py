@@ -37,7 +37,7 @@ async def converse(
     """Show the session and say what is entered, until the end of the input or Ctrl-C."""
     messages, after = await latest_messages(server, opened.session, options.history)
     note(f"-- session {opened.name}" + (f" ({opened.note})" if opened.note else "") + "; /help for help")
-    transcript = Transcript(put, note, echo=False)
+    transcript = Transcript(put, note, echo=False, asks=how != "wait")
     for message in messages:
         transcript.past(message)
     talk = _Lines(options, transcript, how, workspace)

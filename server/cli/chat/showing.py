@@ -19,6 +19,8 @@ __all__ = ["Line", "lines_of", "question_lines"]
 _MOST_LINES: Final = 60
 _LONGEST_LINE: Final = 400
 _LARGEST: Final = 200_000
+#: Characters of arguments that are shown on one line.
+_SHORT: Final = 72
 
 
 class Line(NamedTuple):
@@ -60,7 +62,9 @@ def _details(approval: ApprovalRequired, workspace: Workspace | None) -> list[Li
             said = plain(command).splitlines() or [""]
             return [Line(f"  $ {said[0]}{_rest(rest)}"), *(Line(f"    {line}") for line in said[1:])]
         case _:
-            text = json.dumps(arguments, ensure_ascii=False, indent=2)
+            text = json.dumps(arguments, ensure_ascii=False)
+            if len(text) > _SHORT:
+                text = json.dumps(arguments, ensure_ascii=False, indent=2)
             return [Line(f"  {line}") for line in plain(text[:_LARGEST]).splitlines()]
 
 

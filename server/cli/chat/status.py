@@ -14,7 +14,7 @@ from server.cli.text import one_line, shorten
 __all__ = ["TRANSPORTS", "View", "status_line"]
 
 #: What people call them.
-TRANSPORTS: Final = {"ws": "WebSocket", "sse": "SSE", "ndjson": "NDJSON"}
+TRANSPORTS: Final = {"ws": "WebSocket", "websocket": "WebSocket", "sse": "SSE", "ndjson": "NDJSON"}
 _BETWEEN: Final = " · "
 _LONGEST_NAME: Final = 24
 
