@@ -19,6 +19,7 @@ from aiohttp import web
 from protocol.errors import ErrorCode
 from server.agents.directory import AgentDirectory
 from server.agents.loading import AgentLoadError
+from server.agents.mcp.source import McpServers
 from server.agents.model.agent import ModelAgent
 from server.agents.model.endpoint import Endpoint
 from server.agents.offline import OfflineAgent
@@ -83,8 +84,9 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     clock = clock or SystemClock()
     endpoint = Endpoint(config.model) if config.model.model is not None else None
     model = partial(ModelAgent, endpoint=endpoint) if endpoint is not None else None
+    mcp = McpServers(config.mcp, config.base, clock)
     try:
-        registry = registry or Registry.build(config.agents, base=config.base, model=model)
+        registry = registry or Registry.build(config.agents, base=config.base, model=model, sources=[mcp])
     except (AgentLoadError, ValueError) as error:
         raise ConfigError(f"agents: {error}") from error
     db = Database(max_size=config.database.pool_size)
@@ -132,6 +134,7 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
         turns=turns,
         commands=Commands(turns, presence, Refresher(credentials.verifier, hub, clock)),
         registry=registry,
+        mcp=mcp,
         access=Access(sessions, members),
         credentials=credentials,
         members=members,

@@ -18,6 +18,9 @@ _log: Final = structlog.stdlib.get_logger(__name__)
 #: Seconds between tries to reach a database that is away at the start; the last one repeats.
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
+#: Seconds that servers of tools may take before turns go on without those of them that are late.
+_TOOLS_PATIENCE: Final = 3.0
+
 
 class Lifecycle:
     """Brings the services up and takes them down; every step is idempotent, and stop is over when it returns.
@@ -45,6 +48,7 @@ class Lifecycle:
         try:
             if services.store.embedded is not None:
                 services.store.embedded.on_exit = self._failed
+            await services.mcp.start()
             await services.store.start()
             await services.hub.start()
             await services.guests.start()
@@ -77,6 +81,7 @@ class Lifecycle:
         for name, stop in (
             ("presence", services.presence.stop),
             ("turns", services.turns.stop),
+            ("mcp", services.mcp.stop),
             *([] if services.endpoint is None else [("endpoint", services.endpoint.stop)]),
             ("guests", services.guests.stop),
             ("hub", services.hub.stop),
@@ -97,6 +102,8 @@ class Lifecycle:
         for name in await services.store.migrate():
             _log.info("migrated", migration=name)
         await services.db.open(services.store.address)
+        # Turns that go on may be in the middle of calling their tools.
+        await services.mcp.settled(_TOOLS_PATIENCE)
         await services.turns.start()
         # After the turns: others find this process by its lease, and so does the bus them.
         await services.bus.start()

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from server.agents.directory import AgentDirectory
+from server.agents.mcp.source import McpServers
 from server.agents.model.endpoint import Endpoint
 from server.agents.registry import Registry
 from server.auth.access import Access
@@ -71,6 +72,7 @@ class Services:
     turns: TurnService
     commands: Commands
     registry: Registry
+    mcp: McpServers
     access: Access
     credentials: Credentials
     members: Members

@@ -26,11 +26,14 @@ class McpServers:
         """What they offer now; a server that is away offers nothing."""
         return {name: tool for server in self.servers for name, tool in server.tools.items()}
 
-    async def start(self, patience: float = 0.0) -> None:
-        """Begin to connect to all, and wait so many seconds at most until each has been tried once."""
+    async def start(self) -> None:
+        """Begin to connect to all."""
         for server in self.servers:
             server.start()
-        if self.servers and patience:
+
+    async def settled(self, patience: float) -> None:
+        """Wait until each has been tried once, so many seconds at most."""
+        if self.servers:
             trying = {asyncio.create_task(server.tried()) for server in self.servers}
             _, late = await asyncio.wait(trying, timeout=patience)
             for task in late:

@@ -451,8 +451,9 @@ async def test_the_registry_has_what_the_servers_have(log: Path, tmp_path: Path)
     servers = McpServers(settings, HERE, Hurried())
     registry = Registry.build(AgentsConfig(entry_points=False), sources=[servers])
     assert "files__echo" not in registry.server_tools
-    await servers.start(PATIENCE)
+    await servers.start()
     try:
+        await servers.settled(PATIENCE)
         assert {name.partition("__")[0] for name in registry.server_tools if "__" in name} == {"files", "more"}
 
         def names(agent: str) -> set[str]:
