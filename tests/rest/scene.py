@@ -22,8 +22,8 @@ from tests.auth.door import ADA, BOB
 from tests.rest.test_sessions import ask
 from tests.support.server import MakeServer, RunningServer
 
-AS_ADA = {"headers": {"Authorization": f"Bearer {ADA}"}}
-AS_BOB = {"headers": {"Authorization": f"Bearer {BOB}"}}
+AS_ADA: dict[str, Any] = {"headers": {"Authorization": f"Bearer {ADA}"}}
+AS_BOB: dict[str, Any] = {"headers": {"Authorization": f"Bearer {BOB}"}}
 
 TWO_USERS = AuthSettings(tokens=(TokenSettings(user="ada", token=ADA), TokenSettings(user="bob", token=BOB)))
 

@@ -131,6 +131,7 @@ async def test_approvals_of_all_sessions_come_page_by_page(make_server: MakeServ
     for _ in range(3):
         asked += await waiting(server, await server.create_session())
     found, after = [], ""
+    page: dict[str, Any] = {}
     for size in (2, 1):
         status, page = await ask(server, "GET", f"/approvals?limit=2{after}")
         assert (status, page["count"]) == (200, size)

@@ -157,7 +157,7 @@ async def test_an_edit_says_something_else_in_a_fork(make_server: MakeServer) ->
     for number, content in enumerate(("one", "two", "three"), 1):
         await say(server, session, content, number)
     before = await server.history(session)
-    body = {"content": [{"type": "text", "text": "tw"}, {"type": "text", "text": "ice"}]}
+    body: dict[str, Any] = {"content": [{"type": "text", "text": "tw"}, {"type": "text", "text": "ice"}]}
     made = await branch(server, session, f"messages/{before[2]['message_id']}/edit", **body)
     await until(server, made["id"], "task_completed")
     assert made["title"] == "Edit of Letters"

@@ -51,6 +51,7 @@ async def test_sessions_have_the_expected_shapes(make_server: MakeServer) -> Non
 async def test_a_session_is_renamed_and_its_clients_are_told(make_server: MakeServer) -> None:
     server = await office(make_server)
     session = await server.create_session()
+    updated: dict[str, Any] = {}
     changes: tuple[dict[str, Any], ...] = (
         {"title": "Letters"},
         {"description": "All of them"},

@@ -137,8 +137,8 @@ async def test_regression_21_no_route_is_there_twice_or_in_anothers_shadow(serve
 async def test_regression_04_each_route_is_answered_by_its_handler(make_server: MakeServer) -> None:
     server = await shared_office(make_server)
     for method, path, _ in routes(create_app(server.services)):
-        body = {} if method in {hdrs.METH_GET, hdrs.METH_DELETE} else {"json": {}}
-        for user in ({}, AS_ADA):
+        body: dict[str, Any] = {} if method in {hdrs.METH_GET, hdrs.METH_DELETE} else {"json": {}}
+        for user in (dict[str, Any](), AS_ADA):
             async with server.client.request(method, example(path), allow_redirects=False, **user, **body) as response:
                 assert response.status < 500, f"{method} {path}"
                 assert response.status != 405, f"{method} {path}"
