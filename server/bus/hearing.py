@@ -49,9 +49,6 @@ class Mouth(Protocol):
     def went(self, peer: UUID) -> None:
         """A process said good-bye."""
 
-    def began_anew(self, peer: UUID) -> None:
-        """A process listens since just now."""
-
     def wanted(self, session_id: UUID, peer: UUID) -> None:
         """A process wants to hear a session."""
 
@@ -81,10 +78,6 @@ class Hearing:
         self._ear = ear
         self._mouth = mouth
         self._fragments: dict[UUID, list[str]] = {}
-
-    def missed(self) -> None:
-        """Something may have been said that we did not hear."""
-        self._ear.on_missed()
 
     def take(self, payload: str) -> None:
         """One payload, from whomever."""
@@ -157,10 +150,11 @@ class Hearing:
         if isinstance(item, Bye):
             self._mouth.went(origin)
             return
-        if isinstance(item, Hello) and not new:
-            self._mouth.began_anew(origin)
         if not new:
             self._ear.on_missed()
+        if isinstance(item, Hello):
+            # What was said to it before it did not hear; it may want to hear it now.
+            self._mouth.tell(origin, *(Writing(session_id) for session_id in self._ear.writing()))
 
     def _piece(self, origin: UUID, piece: Piece) -> None:
         if not self._ear.follows(piece.session_id):

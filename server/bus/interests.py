@@ -52,10 +52,6 @@ class Interests:
         """A process is told that we want to hear the session."""
         self._told[session_id, peer] = now
 
-    def knows(self, session_id: UUID, peer: UUID, now: float) -> bool:
-        """Whether the process was told within a lease."""
-        return self._told.get((session_id, peer), -self._lifetime) + self._lifetime > now
-
     def should_renew(self, session_id: UUID, peer: UUID, now: float) -> bool:
         """Whether a process that tells us of the session should hear again that we want that."""
         return self._told.get((session_id, peer), -self._lifetime) + self._lifetime / 2 <= now

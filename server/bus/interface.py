@@ -10,7 +10,7 @@ pulse. So nobody asks whether a message arrived, and nobody handles an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol, TypeAlias
 from uuid import UUID
 
@@ -45,6 +45,9 @@ class Ear(Protocol):
 
     def follows(self, session_id: UUID) -> bool:
         """Whether anybody here listens to the session."""
+
+    def writing(self) -> Collection[UUID]:
+        """The sessions in which this process itself is writing a message."""
 
     def texts(self, session_id: UUID) -> Sequence[MessageDelta]:
         """What this process itself is writing in the session, one delta a part."""

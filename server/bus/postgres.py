@@ -63,7 +63,8 @@ class PostgresBus:
         self._interests = Interests(self._settings.interest)
         self._peers = Peers(2 * self._settings.look_interval)
         self._outbox = Outbox()
-        self._hearing: Hearing | None = None
+        self._ear: Ear
+        self._hearing: Hearing
         self._line: Line | None = None
         self._running: asyncio.Task[None] | None = None
         self._echo = asyncio.Event()
@@ -77,12 +78,12 @@ class PostgresBus:
 
     def attach(self, ear: Ear) -> None:
         """Whom to tell what is heard."""
+        self._ear = ear
         self._hearing = Hearing(self._me, ear, self)
 
     async def start(self) -> None:
         """Begin to listen, and go on trying. Idempotent."""
         if self._running is None:
-            assert self._hearing is not None, "attach an ear first"
             self._running = asyncio.create_task(self._run(), name="bus")
 
     async def stop(self) -> None:
@@ -106,15 +107,14 @@ class PostgresBus:
 
     def stats(self) -> BusStats:
         """What was said and heard since the start."""
-        hearing = self._hearing
         return BusStats(
             state=self.state,
             peers=len(self._peers),
             sent=self._sent,
             payloads=self._payloads,
-            heard=0 if hearing is None else hearing.heard,
+            heard=self._hearing.heard,
             dropped=self._outbox.dropped,
-            foreign=0 if hearing is None else hearing.foreign,
+            foreign=self._hearing.foreign,
             reconnects=max(0, self._connections - 1),
         )
 
@@ -174,10 +174,6 @@ class PostgresBus:
         self._interests.forget(peer)
         self._settle()
 
-    def began_anew(self, peer: UUID) -> None:
-        """A process listens since just now: of what was said before it knows nothing."""
-        self._interests.forget(peer)
-
     def wanted(self, session_id: UUID, peer: UUID) -> None:
         """A process wants to hear a session."""
         self._interests.want(session_id, peer, self._clock.monotonic())
@@ -189,10 +185,9 @@ class PostgresBus:
 
     def asked(self, session_id: UUID, peer: UUID) -> None:
         """A process asks who wants to hear a session, and somebody listens to it here."""
-        now = self._clock.monotonic()
-        begins = not self._interests.knows(session_id, peer, now)
-        self._interests.tell(session_id, peer, now)
-        self.tell(peer, Want(session_id, text=begins))
+        self._interests.tell(session_id, peer, self._clock.monotonic())
+        # That it asks means that it has not told us, or not all.
+        self.tell(peer, Want(session_id, text=True))
 
     def hears(self, session_id: UUID, peer: UUID) -> None:
         """A piece was heard of a session that is listened to here: the wish for more is renewed in time."""
@@ -274,7 +269,7 @@ class PostgresBus:
         self._settle()
         if self._connections > 1:
             _log.info("bus_back")
-            self._missed()
+            self._ear.on_missed()
 
     async def _look(self, line: Line) -> None:
         """See who is there, again and again; whoever is not alone says that it is there."""
@@ -291,13 +286,16 @@ class PostgresBus:
         for peer in self._peers.seen(await line.others(self._me), now):
             _log.info("bus_peer_seen", peer=str(peer))
             self._interests.forget(peer)
-            self._missed()
+            self._ear.on_missed()
         self._interests.prune(now)
         self._settle()
 
     async def _introduce(self) -> None:
         self._echo.clear()
         self._outbox.say(Hello())
+        # Others may have begun to listen, or stopped to hear, while we did not know of each other.
+        for session_id in self._ear.writing():
+            self._outbox.say(Writing(session_id))
         echo = asyncio.create_task(self._echo.wait())
         patience = asyncio.create_task(self._clock.sleep(_ECHO_PATIENCE))
         try:
@@ -334,12 +332,7 @@ class PostgresBus:
             await line.notify(messages[first : first + _MOST_PAYLOADS])
 
     def _take(self, _channel: str, payload: str) -> None:
-        assert self._hearing is not None
         self._hearing.take(payload)
-
-    def _missed(self) -> None:
-        assert self._hearing is not None, "an ear was attached before the start"
-        self._hearing.missed()
 
     def _settle(self) -> None:
         """Find out anew whether there is anybody to talk to."""

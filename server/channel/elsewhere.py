@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -59,6 +59,10 @@ class Elsewhere:
     def follows(self, session_id: UUID) -> bool:
         """Whether anybody here listens to the session."""
         return self._heard(session_id) is not None
+
+    def writing(self) -> Collection[UUID]:
+        """The sessions in which this process itself is writing a message."""
+        return [session_id for session_id, channel in self._channels.items() if channel.live.merged(here=True)]
 
     def texts(self, session_id: UUID) -> Sequence[MessageDelta]:
         """What this process itself is writing in the session."""

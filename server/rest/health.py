@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 from msgspec import Struct
 
 from protocol.errors import ParleyError
+from server.bus import BusState
 from server.channel.stats import HubStats
 from server.rest.openapi import JSON, Answer, Routes
 from server.rest.responses import json_response
@@ -28,10 +29,15 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class Readiness(Struct, frozen=True, kw_only=True):
-    """Whether requests should be sent here; `database` is `away` when it does not answer."""
+    """Whether requests should be sent here; `database` is `away` when it does not answer.
+
+    `bus` is how other processes are reached: none are there (`alone`), `connected`, or `away`, and then what they do is
+    seen a little later. That alone is no reason to send requests elsewhere.
+    """
 
     status: Literal["ready", "unavailable", "starting", "draining"]
     database: Literal["ok", "away"]
+    bus: BusState = "alone"
     service: Literal["parley"] = "parley"
     version: str = VERSION
 
@@ -66,7 +72,7 @@ async def _ready(request: web.Request) -> web.Response:
             status = "ready" if database == "ok" else "unavailable"
         case Phase.DRAINING | Phase.STOPPED:
             status = "draining"
-    answer = Readiness(status=status, database=database)
+    answer = Readiness(status=status, database=database, bus=services.bus.state)
     if status == "ready":
         return json_response(answer)
     return json_response(answer, status=503, headers={hdrs.RETRY_AFTER: "1"})

@@ -71,6 +71,9 @@ class NotingEar:
     def follows(self, session_id: UUID) -> bool:
         return session_id in self.followed
 
+    def writing(self) -> list[UUID]:
+        return list(self.written)
+
     def texts(self, session_id: UUID) -> list[MessageDelta]:
         return self.written.get(session_id, [])
 
