@@ -273,7 +273,8 @@ class Settling:
                 error = results.NO_EXECUTOR.format(name=call.name)
                 return
             try:
-                value = await tool.call(call.effective_arguments, context)
+                async with engine.terms.spaces.tool(claim.owner):
+                    value = await tool.call(call.effective_arguments, context)
             except ToolError as failure:
                 error = clean_text(failure.message)
             except Exception as failure:  # noqa: BLE001 - a tool must not end its turn
