@@ -183,6 +183,7 @@ class Engine:
     def _begin(self, claim: Claim) -> None:
         del self._admitted[claim.turn_id]
         if self._stopping:
+            self.terms.spaces.done(claim)
             return
         self._runs[claim.turn_id] = run = TurnRun(self, claim)
         self._by_session.setdefault(claim.session_id, {})[claim.turn_id] = run
