@@ -12,7 +12,7 @@ from protocol.ids import ID_PATTERN, format_timestamp
 from server.auth.origins import foreign_origin
 from server.auth.principals import Principal, principal_of
 from server.rest.inputs import body_of
-from server.rest.openapi.routes import Routes
+from server.rest.openapi.routes import JSON, Answer, Routes
 from server.rest.responses import json_response
 from server.services import SERVICES
 
@@ -64,8 +64,8 @@ def add_routes(app: web.Application) -> None:
     "/auth/tickets",
     body=TicketRequest,
     body_required=False,
-    answer=IssuedTicket,
-    status=201,
+    # Without an address: a ticket can be used, and not be looked at.
+    answers=(Answer(status=201, about="Good for one stream", content={JSON: IssuedTicket}),),
     errors=(ErrorCode.NOT_FOUND, ErrorCode.LIMIT_REACHED),
     readers=True,
 )

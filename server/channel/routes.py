@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from protocol.codec import MAX_COMMANDS
 from protocol.commands import Command
 from protocol.errors import ErrorCode
 from protocol.events import Ack
@@ -15,7 +16,7 @@ from server.channel.negotiation import EVENT_STREAM, NDJSON
 from server.channel.sse import events
 from server.channel.uplink import CommandResults, commands
 from server.channel.websocket import websocket
-from server.rest.openapi import JSON, LAST_EVENT_ID, Answer, Events, Routes
+from server.rest.openapi import JSON, LAST_EVENT_ID, Answer, Events, Routes, refusal
 
 __all__ = ["add_routes"]
 
@@ -60,14 +61,14 @@ class WebSocketQuery(StreamQuery, frozen=True):
 ROUTES.post(
     "/sessions/{session}/commands",
     query=ClientQuery,
-    # A list first: what stands first is shown first.
-    body=Command | list[Command],
+    body=Command | Annotated[list[Command], Meta(min_length=1, max_length=MAX_COMMANDS)],
     body_media=(JSON, "application/msgpack"),
     answers=(
         Answer(
             about="It took effect, or waits in the queue; all of the array did", content={JSON: (Ack, CommandResults)}
         ),
         Answer(status=207, about="Not all of the array took effect", content={JSON: CommandResults}),
+        refusal(415, "Commands come as JSON or MessagePack"),
     ),
     errors=(
         ErrorCode.UNKNOWN_AGENT,
@@ -88,7 +89,10 @@ ROUTES.post(
 ROUTES.get(
     "/sessions/{session}/ws",
     query=WebSocketQuery,
-    answers=(Answer(status=101, about="The WebSocket is open; the AsyncAPI document says what is spoken"),),
+    answers=(
+        Answer(status=101, about="The WebSocket is open; the AsyncAPI document says what is spoken"),
+        refusal(426, "This address speaks WebSocket"),
+    ),
     errors=(ErrorCode.RATE_LIMITED, ErrorCode.SHUTDOWN),
     streams=True,
     tickets=True,
@@ -103,6 +107,7 @@ ROUTES.get(
             content={EVENT_STREAM: Events(), NDJSON: Events()},
         ),
         Answer(status=204, about="The session is gone: do not come back (to a client that sent `Last-Event-ID`)"),
+        refusal(406, "`Accept` wants neither an event stream nor lines of JSON"),
     ),
     errors=(ErrorCode.RATE_LIMITED, ErrorCode.SHUTDOWN),
     streams=True,

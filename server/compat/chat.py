@@ -37,7 +37,7 @@ from server.compat.sessions import new_session
 from server.compat.streams import perform
 from server.rest.acting import command_id
 from server.rest.inputs import body_of, query_of
-from server.rest.openapi import IDEMPOTENCY_KEY, LAST_EVENT_ID, Answer, Events, Routes
+from server.rest.openapi import IDEMPOTENCY_KEY, LAST_EVENT_ID, Answer, Events, Routes, refusal
 from server.rest.responses import json_response
 from server.services import SERVICES, Services
 from storage.chat import Chat, ChatMessage
@@ -235,6 +235,7 @@ IN_PROJECT: Final = Routes("Project chat", "Chat in a project, as simple web cli
 ALONE: Final = Routes("Chat", "The same without a project.")
 
 _GONE: Final = Answer(status=204, about="The session is gone: do not come back (to a client that sent `Last-Event-ID`)")
+_NEITHER: Final = refusal(406, "`Accept` wants neither lines of JSON nor an event stream")
 _BOTH: Final = {NDJSON: Events(), EVENT_STREAM: Events()}
 
 for _routes, _prefix in ((IN_PROJECT, "/my/projects/{project}/chat"), (ALONE, "/my/chat")):
@@ -261,7 +262,7 @@ for _routes, _prefix in ((IN_PROJECT, "/my/projects/{project}/chat"), (ALONE, "/
         f"{_prefix}/{{session}}/events/",
         query=EventsQuery,
         headers=(LAST_EVENT_ID,),
-        answers=(Answer(about="The events, until the client or the server ends it", content=_BOTH), _GONE),
+        answers=(Answer(about="The events, until the client or the server ends it", content=_BOTH), _GONE, _NEITHER),
         errors=(ErrorCode.RATE_LIMITED, ErrorCode.SHUTDOWN),
         streams=True,
         tickets=True,

@@ -116,7 +116,8 @@ class ThreadTeller:
     headers=(LAST_EVENT_ID,),
     answers=(
         Answer(
-            about="What the agent says, until the client or the server ends it", content={EVENT_STREAM: ThreadFrame}
+            about="What the agent says, until the client or the server ends it",
+            content={EVENT_STREAM: (ThreadFrame, ThreadPlace)},
         ),
         Answer(status=204, about="The thread was deleted: do not come back (to a client that sent `Last-Event-ID`)"),
     ),

@@ -95,7 +95,7 @@ async def _put(request: web.Request) -> web.Response:
     return json_response(MemberView.of(member))
 
 
-@ROUTES.delete("/sessions/{session}/members/{user}", errors=(ErrorCode.FORBIDDEN,))
+@ROUTES.delete("/sessions/{session}/members/{user}", errors=(ErrorCode.FORBIDDEN, ErrorCode.INVALID))
 async def _remove(request: web.Request) -> web.Response:
     """Take a member out. For the owner, and for the member himself. His streams end."""
     services = request.app[SERVICES]

@@ -168,7 +168,7 @@ async def _read(request: web.Request) -> web.Response:
     return json_response(ProjectView.of(await _project(request)))
 
 
-@ROUTES.patch("/projects/{project}", body=ProjectUpdate, answer=ProjectView)
+@ROUTES.patch("/projects/{project}", body=ProjectUpdate, body_required=False, answer=ProjectView)
 async def _update(request: web.Request) -> web.Response:
     """Give a project another name or description."""
     services = request.app[SERVICES]

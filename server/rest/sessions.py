@@ -197,7 +197,7 @@ async def _history(request: web.Request) -> web.Response:
     )
 
 
-@ROUTES.patch("/sessions/{session}", body=UpdateSession, answer=SessionDetails)
+@ROUTES.patch("/sessions/{session}", body=UpdateSession, body_required=False, answer=SessionDetails)
 async def _update(request: web.Request) -> web.Response:
     """Give a session another title or description; whoever is connected to it is told."""
     services = request.app[SERVICES]

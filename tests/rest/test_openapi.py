@@ -73,7 +73,9 @@ async def test_event_types_stand_where_their_stream_is_described(document: dict[
         assert f"| `{name}` |" in stream["description"]
     content = stream["responses"]["200"]["content"]
     assert set(content) == {"text/event-stream", "application/x-ndjson"}
-    assert {medium["x-item-schema"]["$ref"] for medium in content.values()} == {"#/components/schemas/Event"}
+    event = {"$ref": "#/components/schemas/Event"}
+    assert content["application/x-ndjson"]["schema"] == event
+    assert content["text/event-stream"]["schema"]["properties"]["data"]["contentSchema"] == event
     assert set(document["components"]["schemas"]["Event"]["discriminator"]["mapping"]) == set(EVENTS)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from protocol.errors import ErrorCode
 from server.rest.openapi.events import add_events, add_problem, event_table
 from server.rest.openapi.parameters import HEADERS, PATH_PARAMETERS, RESPONSE_HEADERS
-from server.rest.openapi.routes import JSON, Answer, Events, Operation
+from server.rest.openapi.routes import JSON, PROBLEM, Answer, Events, Operation, Problem
 from server.rest.openapi.schemas import JsonSchema, Schemas, without_null
 from server.version import VERSION
 
@@ -18,6 +18,8 @@ __all__ = ["openapi"]
 
 _NAME: Final = re.compile(r"\{(\w+)")
 _PATTERN: Final = re.compile(r"\{(\w+):[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
+
+_EVENT_STREAM: Final = "text/event-stream"
 
 _ABOUT: Final = """\
 Sessions with AI agents: one durable, ordered event log each, over WebSocket and event streams alike.
@@ -88,6 +90,9 @@ class _Document:
         made["responses"] = self._responses(operation)
         if operation.public:
             made["security"] = []
+        if operation.streams:
+            # Its answer has no end of its own: tools that wait for one should know.
+            made["x-endless"] = True
         return made
 
     def _parameters(self, operation: Operation) -> Iterator[dict[str, Any]]:
@@ -119,22 +124,42 @@ class _Document:
         }
 
     def _medium(self, media: str, kind: Any) -> dict[str, Any]:
-        if isinstance(kind, Events):
-            return {"schema": {"type": "string"}, "x-item-schema": self._event}
-        if kind is None or media == JSON:
-            return {"schema": {"type": "string"} if kind is None else self._schemas.of(kind)}
-        return {"schema": {"type": "string"}, "x-item-schema": self._schemas.of(kind)}
+        match kind:
+            case None:
+                return {"schema": {} if media == JSON else {"type": "string"}}
+            case Problem():
+                return {"schema": self._problem}
+            case Events():
+                item = self._event
+            case _:
+                item = self._schemas.of(kind)
+        # Before OpenAPI 3.2 there is no other place for the schema of a stream's items.
+        return {"schema": _message(item) if media == _EVENT_STREAM else item}
 
     def _refusal(self, status: int, codes: Sequence[ErrorCode]) -> dict[str, Any]:
         headers = ["Retry-After"] if status in {429, 503} else []
         return {
             "description": "; ".join(f"`{code.code}`: {code.title}" for code in codes),
             **({"headers": self._headers(headers)} if headers else {}),
-            "content": {"application/problem+json": {"schema": self._problem}},
+            "content": {PROBLEM: {"schema": self._problem}},
         }
 
     def _headers(self, names: Iterable[str]) -> Mapping[str, Any]:
         return {name: {"required": True, "schema": self._schemas.of(RESPONSE_HEADERS[name])} for name in names}
+
+
+def _message(data: JsonSchema) -> JsonSchema:
+    """A message of an event stream (WHATWG HTML, section 9.2), its data as JSON."""
+    return {
+        "description": "One message",
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "id": {"type": "string"},
+            "event": {"type": "string"},
+            "data": {"type": "string", "contentMediaType": JSON, "contentSchema": data},
+        },
+    }
 
 
 def _parameter(name: str, place: str, schema: JsonSchema, *, required: bool) -> dict[str, Any]:

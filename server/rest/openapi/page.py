@@ -65,11 +65,17 @@ def _operation(method: str, path: str, operation: Mapping[str, Any]) -> Iterator
     yield "<table><tr><th>status<th>body<th>"
     for status, response in operation["responses"].items():
         bodies = [
-            f"<code>{escape(media)}</code> {_type(content.get('x-item-schema', content['schema']))}"
+            f"<code>{escape(media)}</code> {_type(_item(content['schema']))}"
             for media, content in response.get("content", {}).items()
         ]
         yield f"<tr><td>{status}<td>{'<br>'.join(bodies)}<td>{_inline(response['description'])}"
     yield "</table></details>"
+
+
+def _item(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema of a body; of an event stream, that of what its messages say."""
+    item: Mapping[str, Any] = schema.get("properties", {}).get("data", {}).get("contentSchema", schema)
+    return item
 
 
 def _fields(schema: Mapping[str, Any]) -> str:

@@ -26,9 +26,10 @@ from msgspec import Struct
 from protocol.errors import ErrorCode
 from server.auth import add_public, open_to_readers, open_to_tickets
 
-__all__ = ["JSON", "OPERATIONS", "Answer", "Events", "Operation", "Routes"]
+__all__ = ["JSON", "OPERATIONS", "Answer", "Events", "Operation", "Problem", "Routes", "refusal"]
 
 JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
 
 #: A type of which msgspec can make a JSON Schema, such as a struct, a list of them, a union; or a tuple of such types,
 #: which stands for any of them.
@@ -46,17 +47,26 @@ class Events(Struct, frozen=True):
     """In place of a type: a stream of events, as the protocol has them."""
 
 
+class Problem(Struct, frozen=True):
+    """In place of a type: a refusal (RFC 9457)."""
+
+
 class Answer(Struct, frozen=True, kw_only=True):
     """One answer of a route: its status, and what its body holds, by media type.
 
-    The type of a medium other than JSON is that of one item (an event, a line), `Events()` those of the protocol; None
-    where there are only bytes.
+    The type of a stream is that of its items (the data of a message, a line), `Events()` those of the protocol.
+    None stands for anything, and where there are only bytes.
     """
 
     status: int = 200
     about: str = "OK"
     content: Mapping[str, JsonType] = {}
     headers: Sequence[str] = ()
+
+
+def refusal(status: int, about: str) -> Answer:
+    """A refusal whose status no error code has."""
+    return Answer(status=status, about=about, content={PROBLEM: Problem()})
 
 
 class Operation(Struct, frozen=True, kw_only=True):
@@ -77,6 +87,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     answers: Sequence[Answer]
     errors: Sequence[ErrorCode]
     public: bool
+    streams: bool
 
 
 #: What the application's routes are, in the order in which they were added.
@@ -113,7 +124,6 @@ class Description(TypedDict, total=False):
 class _Route(Struct, frozen=True):
     operation: Operation
     handler: Handler
-    streams: bool
     tickets: bool
     readers: bool
 
@@ -121,7 +131,7 @@ class _Route(Struct, frozen=True):
         """Add it to those that need a token."""
         method, path = self.operation.method, self.operation.path
         added = app.router.add_route(method, path, self.handler)
-        if method == hdrs.METH_GET and not self.streams:
+        if method == hdrs.METH_GET and not self.operation.streams:
             app.router.add_head(path, self.handler)
         if self.tickets:
             open_to_tickets(app, added)
@@ -186,8 +196,9 @@ class Routes:
                 answers=_answers(description),
                 errors=description.get("errors", ()),
                 public=description.get("public", False),
+                streams=description.get("streams", False),
             )
-            flags = [bool(description.get(name)) for name in ("streams", "tickets", "readers")]
+            flags = [bool(description.get(name)) for name in ("tickets", "readers")]
             self._routes.append(_Route(operation, handler, *flags))
             return handler
 

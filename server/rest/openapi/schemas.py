@@ -9,7 +9,6 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from protocol.commands import HitlDecision, QueueUpdate, ToolResult
 from server.rest.openapi.routes import JsonType
 
 __all__ = ["JsonSchema", "Schemas", "without_null"]
@@ -24,27 +23,34 @@ def _given(name: str) -> JsonSchema:
     return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
 
 
-#: Rules that bind several fields: what a type's `__post_init__` refuses, in the words of JSON Schema.
-_RULES: Final[Mapping[type[Struct], JsonSchema]] = {
-    ToolResult: {"not": {"allOf": [_given("result"), _given("error")]}},
-    HitlDecision: {
-        "allOf": [
-            {
-                "if": {"properties": {"decision": {"const": "edit"}}},
-                "then": _given("modified_arguments"),
-                "else": {"not": _given("modified_arguments")},
-            },
-            {
-                "if": {"properties": {"decision": {"const": "respond"}}},
-                "then": {"required": ["feedback"], "properties": {"feedback": {"type": "string", "minLength": 1}}},
-            },
-            {
-                "if": {"properties": {"decision": {"enum": ["edit", "respond"]}}},
-                "then": {"not": _given("remember")},
-            },
-        ]
-    },
-    QueueUpdate: {
+#: What a decision needs, and what it excludes.
+_DECISION: Final[JsonSchema] = {
+    "allOf": [
+        {
+            "if": {"properties": {"decision": {"const": "edit"}}},
+            "then": _given("modified_arguments"),
+            "else": {"not": _given("modified_arguments")},
+        },
+        {
+            "if": {"properties": {"decision": {"const": "respond"}}},
+            "then": {"required": ["feedback"], "properties": {"feedback": {"type": "string", "minLength": 1}}},
+        },
+        {
+            "if": {"properties": {"decision": {"enum": ["edit", "respond"]}}},
+            "then": {"not": _given("remember")},
+        },
+    ]
+}
+_RESULT: Final[JsonSchema] = {"not": {"allOf": [_given("result"), _given("error")]}}
+
+#: Rules that bind several fields, by the name of the type: what its `__post_init__` refuses, as JSON Schema says it.
+_RULES: Final[Mapping[str, JsonSchema]] = {
+    "ToolResult": _RESULT,
+    "ToolResultMessage": _RESULT,
+    "HitlDecision": _DECISION,
+    "HitlDecisionMessage": _DECISION,
+    "DecisionBody": _DECISION,
+    "QueueUpdate": {
         "oneOf": [_given("order"), _given("remove")],
         "properties": {"order": {"uniqueItems": True}},
     },
@@ -85,10 +91,9 @@ class Schemas:
 
     def bind(self) -> None:
         """Add the rules that bind several fields to the types that are here."""
-        for kind, rule in _RULES.items():
-            component = self.components.get(kind.__name__)
-            if component is not None:
-                self.components[kind.__name__] = {**component, "allOf": [rule]}
+        for name, rule in _RULES.items():
+            if name in self.components:
+                self.components[name] = {**self.components[name], "allOf": [rule]}
 
 
 def without_null(schema: JsonSchema) -> JsonSchema:
