@@ -17,7 +17,6 @@ from msgspec import Struct
 from server.agents.arguments import hash_of, problem
 from server.agents.interface import AgentDefinition, ToolSpec
 from server.agents.registry import ASK_AGENT_TOOL, HANDOFF_TOOL
-from server.turns import records
 from server.turns.policy import Rule, Verdict
 from storage.approvals import RuleRow
 from storage.ids import new_id
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Asked", "ask"]
 
 NO_TOOL = "The {agent} agent may not use a tool {name!r}; there are: {tools}."
+NO_JSON = "The arguments of {name} are not valid JSON ({why})."
+NO_FIT = "The arguments of {name} do not fit: {wrong}"
 NO_OBJECT = "The arguments of {name} are no JSON object."
 
 
@@ -68,18 +69,27 @@ def _asked(
     if spec is None:
         tools = ", ".join(sorted(run.offered)) or "none"
         return Asked(call=call, refusal=NO_TOOL.format(name=name, agent=agent.type, tools=tools))
-    arguments = records.value_of(call.arguments)
-    if not isinstance(arguments, dict):
-        return Asked(call=call, refusal=NO_OBJECT.format(name=name))
-    wrong = problem(spec.parameters, arguments)
-    if wrong is not None:
-        return Asked(call=call, refusal=f"The arguments of {name} do not fit: {wrong}")
+    arguments = _arguments(call, spec)
+    if isinstance(arguments, str):
+        return Asked(call=call, refusal=arguments)
     verdict = run.engine.terms.policy.verdict(agent, spec, name, arguments, rules)
     if verdict.effect == "deny":
         return Asked(call=call, refusal=verdict.reason or f"{name} is not allowed", audit=_audit(call, verdict))
     if verdict.effect == "allow":
         return Asked(call=call, audit=_audit(call, verdict) if verdict.rule.startswith("rule:") else None)
     return _waiting(run, agent, call, spec, verdict)
+
+
+def _arguments(call: Call, spec: ToolSpec) -> dict[str, Any] | str:
+    """The arguments as they fit the tool; else why they do not, for the model."""
+    try:
+        arguments = msgspec.json.decode(call.arguments)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        return NO_JSON.format(name=call.name, why=error)
+    if not isinstance(arguments, dict):
+        return NO_OBJECT.format(name=call.name)
+    wrong = problem(spec.parameters, arguments)
+    return arguments if wrong is None else NO_FIT.format(name=call.name, wrong=wrong)
 
 
 def _waiting(run: TurnRun, agent: AgentDefinition, call: Call, spec: ToolSpec, verdict: Verdict) -> Asked:

@@ -9,8 +9,9 @@ from contextlib import aclosing
 from typing import Any, Final
 
 import structlog
+from msgspec.structs import replace
 
-from server.agents.interface import AgentContext, AgentDefinition, AgentOutput
+from server.agents.interface import AgentContext, AgentDefinition, AgentOutput, UsageReport
 from server.agents.model.endpoint import Answer, Endpoint
 from server.agents.model.errors import ModelError
 from server.agents.model.reader import AnswerReader
@@ -50,7 +51,7 @@ class ModelAgent:
                 async with aclosing(self._exchange(request.body(), reader, context)) as outputs:
                     async for output in outputs:
                         request.accepted()
-                        yield output
+                        yield output if not isinstance(output, UsageReport) else replace(output, model=request.model)
                 return
             except ModelError as error:
                 log = _log.bind(model=request.model, code=error.code, reason=error.message)

@@ -71,7 +71,7 @@ async def test_a_streamed_answer_is_yielded_piece_by_piece() -> None:
         ToolCallDelta(0, "a", "clock"),
         ToolCallDelta(0, arguments='{"timezone":'),
         ToolCallDelta(0, arguments=' "UTC"}'),
-        UsageReport(11, 7),
+        UsageReport(11, 7, "test-model"),
         Finish("tool_calls"),
     ]
 
@@ -138,7 +138,8 @@ def test_other_answers_than_the_first_and_empty_lists_are_passed_over() -> None:
 
 def test_the_last_usage_counts_and_gaps_in_it_are_zero() -> None:
     outputs = read_chunks({**text("x"), "usage": {"prompt_tokens": 3}}, chunk("stop"), usage(3, 9))
-    assert [output for output in outputs if isinstance(output, UsageReport)] == [UsageReport(3, 0), UsageReport(3, 9)]
+    reports = [output for output in outputs if isinstance(output, UsageReport)]
+    assert reports == [UsageReport(3, 0), UsageReport(3, 9)]
 
 
 def test_an_end_without_done_is_an_end_if_the_model_said_why() -> None:
@@ -240,7 +241,7 @@ async def test_an_endpoint_that_does_not_stream_is_read_too() -> None:
     assert step.outputs == [
         Text("Hi"),
         ToolCallDelta(0, "a", "f", "{}"),
-        UsageReport(1, 2),
+        UsageReport(1, 2, "test-model"),
         Finish("tool_calls"),
     ]
 

@@ -58,7 +58,7 @@ async def test_a_turn_with_a_tool_call(server: RunningServer, fake: ModelEndpoin
         events = [(event.event_type, client.payload(event)) for event in client.events]
 
     assert done["status"] == "completed"
-    assert done["usage"] == {"prompt_tokens": 30, "completion_tokens": 8, "total_tokens": 38}
+    assert done["usage"] == {"prompt_tokens": 30, "completion_tokens": 8, "total_tokens": 38, "cost": None}
     made = next(payload for kind, payload in events if kind == "tool_call")
     assert (made["name"], made["arguments"], made["executor"]) == ("calculate", {"expression": "6*7"}, "server")
     assert next(payload for kind, payload in events if kind == "tool_result")["result"] == 42
@@ -194,7 +194,7 @@ async def test_a_model_may_repair_what_it_wrote(server: RunningServer, fake: Mod
         *(result["error"] for result in results[:3]),
         "42",
     ]
-    assert "expresion" in results[2]["error"]
+    assert "'expression' is missing" in results[2]["error"]
 
 
 @pytest.mark.feature("A06")
