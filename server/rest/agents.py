@@ -12,6 +12,7 @@ from protocol.commands import SwitchAgent
 from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import ID_PATTERN, format_timestamp
 from server.agents.interface import AgentDefinition
+from server.auth import principal_of
 from server.rest.acting import command_id, origin_of
 from server.rest.inputs import body_of, query_of
 from server.rest.openapi import Routes
@@ -117,13 +118,27 @@ class SwitchBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     confidence: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
 
 
-@ROUTES.get("/agents", answer=AgentList)
+class AgentsQuery(Struct, frozen=True):
+    """What `GET /agents` takes: the session, or the project, whose own agents are to be listed as well."""
+
+    session_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
+    project_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
+
+
+@ROUTES.get("/agents", query=AgentsQuery, answer=AgentList, errors=(ErrorCode.NOT_FOUND, ErrorCode.SESSION_GONE))
 async def _list(request: web.Request) -> web.Response:
-    """List the agents that there are."""
-    registry = request.app[SERVICES].registry
+    """List the agents that there are, or that a session or a project may use."""
+    services = request.app[SERVICES]
+    query = query_of(request, AgentsQuery)
+    session_id = project_id = None
+    if query.session_id is not None:
+        session_id = (await services.access.named(request, query.session_id)).session_id
+    elif query.project_id is not None:
+        project_id = (await services.projects.resolve(principal_of(request).user_id, query.project_id)).project_id
+    default = services.registry.default.type
     agents = [
-        AgentView.of(definition, is_default=definition.type == registry.default.type)
-        for definition in registry.definitions
+        AgentView.of(definition, is_default=definition.type == default)
+        for definition in await services.directory.definitions(session_id, project_id=project_id)
     ]
     return json_response(AgentList(agents=agents, total=len(agents)))
 

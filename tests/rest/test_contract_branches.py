@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import uuid4
 
@@ -204,6 +205,8 @@ async def test_a_request_with_a_key_makes_one_branch(make_server: MakeServer) ->
         assert (await refused(server, "POST", address, json=body, headers=headers))[:2] == (410, "session_gone")
     _, listed = await ask(server, "GET", "/sessions")
     assert listed["total"] == 1
+    at_once = await asyncio.gather(*(branch(server, session, "fork", key="at-once") for _ in range(5)))
+    assert len({made["id"] for made in at_once}) == 1
     two = [await branch(server, session, "fork") for _ in range(2)]
     assert two[0]["id"] != two[1]["id"]
 

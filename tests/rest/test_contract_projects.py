@@ -153,6 +153,13 @@ async def test_an_agent_of_a_project_acts_in_its_sessions_and_nowhere_else(make_
     for name, acting in (("clerk", "clerk"), (scribe["agent_id"], "scribe")):
         status, switched = await ask(server, "POST", f"/agents/{session}/switch", json={"target_agent": name})
         assert (status, switched["context"]["current_agent"]) == (200, acting)
+    for query in (f"session_id={session}", "project_id=archive"):
+        _, listed = await ask(server, "GET", f"/agents?{query}")
+        assert [one["type"] for one in listed["agents"]] == ["clerk", "porter", "scribe"]
+        assert "prompt" not in listed["agents"][2]
+    assert (await ask(server, "GET", "/agents"))[1]["total"] == 2
+    for query in ("session_id=nobody", "project_id=nobody"):
+        assert (await refused(server, "GET", f"/agents?{query}"))[:2] == (404, "not_found")
     outside = await server.create_session()
     unknown = (400, "unknown_agent", "$.target_agent")
     for name in ("scribe", scribe["agent_id"]):
@@ -160,11 +167,8 @@ async def test_an_agent_of_a_project_acts_in_its_sessions_and_nowhere_else(make_
     assert (await refused(server, "POST", "/sessions", json={"agent_type": "scribe"}))[:2] == (422, "unknown_agent")
     # What is taken away answers no more, and says so.
     await ask(server, "DELETE", "/projects/archive/agents/scribe")
-    status, _ = await server.command(session, type="user_message", content="still there?")
-    if status == 200:
-        assert (await until(server, session, "task_completed", 2))["status"] == "failed"
-    else:
-        assert status == 422
+    status, problem = await server.command(session, type="user_message", content="still there?")
+    assert (status, problem["code"]) == (422, "unknown_agent")
 
 
 @pytest.mark.feature("S37")
