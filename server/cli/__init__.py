@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
-from server.cli import chat, check, completion, config, migrate, serve, sessions, tail
+from server.cli import chat, check, completion, config, docs, migrate, serve, sessions, tail
 from server.cli.connection import MisuseError, in_words
 from server.cli.exits import FAILED, INTERRUPTED, MISUSED, OK
 from server.cli.output import OutputError, abandon, note, put
@@ -16,7 +16,7 @@ from server.cli.output import OutputError, abandon, note, put
 __all__ = ["main"]
 
 #: In the order in which people meet them.
-_COMMANDS: Final = (serve, chat, tail, sessions, check, config, migrate, completion)
+_COMMANDS: Final = (serve, chat, tail, sessions, check, config, migrate, docs, completion)
 
 _EPILOG: Final = """\
 examples:
@@ -27,6 +27,7 @@ examples:
   parley sessions                           list yours
   parley check                              look for what stands in the way of a start
   parley config                             show what is configured, and where
+  parley docs openapi                       describe every address of the server
   parley completion bash > ~/.local/share/bash-completion/completions/parley
 
 `parley COMMAND --help` has more about each.

@@ -33,7 +33,9 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.feature("E01")
-@pytest.mark.parametrize("command", ["serve", "chat", "tail", "sessions", "check", "config", "migrate", "completion"])
+@pytest.mark.parametrize(
+    "command", ["serve", "chat", "tail", "sessions", "check", "config", "migrate", "docs", "completion"]
+)
 def test_each_command_has_help_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert leave("--help") == 0
     assert re.search(rf"\n    {command}\s", capsys.readouterr().out)
