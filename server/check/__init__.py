@@ -6,7 +6,7 @@ migration run, no PostgreSQL started. The server itself uses nothing of this.
 
 from typing import Final
 
-from server.check import access, agents, configuration, database, listener, machine, model
+from server.check import access, agents, configuration, database, listener, machine, mcp, model
 from server.check.findings import Finding, Level
 from server.check.running import GRACE, PATIENCE, Check, Context, Result, run
 
@@ -20,6 +20,7 @@ CHECKS: Final = (
     Check("listener", "the address to listen on", frozenset({"server"}), listener.find),
     Check("access", "tokens, certificate, and who can read them", frozenset({"server", "tls", "auth"}), access.find),
     Check("database", "PostgreSQL, yours or its own", frozenset({"database"}), database.find),
-    Check("agents", "agents and tools", frozenset({"agents", "model"}), agents.find),
+    Check("agents", "agents, tools, and who names them", frozenset({"agents", "model"}), agents.find),
+    Check("mcp", "servers of tools", frozenset({"mcp"}), mcp.find),
     Check("model", "the model's endpoint", frozenset({"model", "agents"}), model.find),
 )

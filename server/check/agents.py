@@ -14,7 +14,9 @@ import msgspec
 
 from server.check.agents_inside import Task
 from server.check.findings import Finding, error
+from server.check.named import Names, PolicyNames
 from server.check.running import Context, Findings
+from server.config import Config
 
 __all__ = ["find"]
 
@@ -22,7 +24,7 @@ __all__ = ["find"]
 async def find(context: Context) -> Findings:
     """The agents and tools of this configuration."""
     config = context.config
-    task = Task(agents=config.agents, base=str(config.base), model=config.model.model is not None)
+    task = Task(config.agents, str(config.base), config.model.model is not None, _names(config))
     environment = {**context.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     process = await asyncio.create_subprocess_exec(
         # Without the working directory on the path, and without leaving compiled files behind.
@@ -55,3 +57,14 @@ async def find(context: Context) -> Findings:
         return
     for finding in found:
         yield finding
+
+
+def _names(config: Config) -> Names:
+    """What is named elsewhere, as far as it is right."""
+    models = [*config.limits.models, *([] if config.model.model is None else [config.model.model])]
+    return Names(
+        policies=tuple(PolicyNames(each.tool, each.agent, tuple(each.arguments)) for each in config.policies),
+        servers={name: each.agents or () for name, each in config.mcp.items()},
+        models=tuple(models),
+        prices=tuple(config.prices),
+    )

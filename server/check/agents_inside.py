@@ -13,24 +13,24 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from server.agents.client_tools import CLIENT_TOOLS
 from server.agents.config import AgentsConfig
-from server.agents.interface import ALL_TOOLS, Agent, AgentDefinition
+from server.agents.interface import Agent, AgentDefinition
 from server.agents.loading import AgentLoadError, FileLoader, load_entry_points
 from server.agents.offline import OfflineAgent
-from server.agents.registry import HANDOFF_TOOL, Registry
-from server.check.findings import Finding, error, ok, warning
-from server.config.near import closest
+from server.agents.registry import Registry
+from server.check.findings import Finding, error, ok
+from server.check.named import Names, named
 
 __all__ = ["Task", "find"]
 
 
 class Task(Struct, frozen=True):
-    """What to load: the section, the folder that its paths start at, and whether a model is configured."""
+    """What to load: the section, the folder its paths start at, whether there is a model, and who else is named."""
 
     agents: AgentsConfig
     base: str
     model: bool
+    names: Names = Names()
 
 
 def find(task: Task) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def find(task: Task) -> Iterator[Finding]:
         return
     names = ", ".join(definition.type for definition in registry.definitions)
     yield ok(f"agents: {names}; new sessions begin with {registry.default.type}")
-    yield from _overrides(task.agents, registry)
+    yield from named(task.agents, task.names, registry)
 
 
 def _failures(task: Task, first: Exception) -> Iterator[Finding]:
@@ -65,21 +65,6 @@ def _failures(task: Task, first: Exception) -> Iterator[Finding]:
             failures.append(str(failure))
     for text in failures or [str(first)]:
         yield error(text, "mend it, or take it out of [agents]")
-
-
-def _overrides(config: AgentsConfig, registry: Registry) -> Iterator[Finding]:
-    """Names in overrides that lead nowhere: a tool may come with a client, an agent to hand over to may not."""
-    tools = {*registry.server_tools, *CLIENT_TOOLS, HANDOFF_TOOL, ALL_TOOLS}
-    agents = {definition.type for definition in registry.definitions}
-    for name, override in config.overrides.items():
-        for tool in sorted({*(override.tools or ())} - tools):
-            near = closest(tool, tools)
-            advice = f"did you mean {near}?" if near else "it is there only while a client brings it"
-            yield warning(f"agents.overrides.{name}.tools: there is no tool {tool}", advice)
-        for agent in sorted({*(override.handoffs or ())} - agents):
-            near = closest(agent, agents)
-            advice = f"did you mean {near}?" if near else f"there are: {', '.join(sorted(agents))}"
-            yield warning(f"agents.overrides.{name}.handoffs: there is no agent {agent}", advice)
 
 
 def _main() -> None:

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
-_NAMES: Final = ("configuration", "python", "process", "listener", "access", "database", "agents", "model")
+_NAMES: Final = ("configuration", "python", "process", "listener", "access", "database", "agents", "mcp", "model")
 
 _DETAILS: Final = f"""\
-It looks at the configuration, Python and its packages, the address, tokens, the database, the agents and the model,
-and says of what it finds what to do about it. It changes nothing: no directory is made, no migration run, no
-PostgreSQL started. Agents' files are loaded, in a process of their own. The model's endpoint is asked for its list
-of models and told nothing. With names, only those checks are run:
+It looks at the configuration, Python and its packages, the address, tokens, the database, the agents, servers of
+tools and the model, and says of what it finds what to do about it. It changes nothing: no directory is made, no
+migration run, no PostgreSQL started. Agents' files are loaded, in a process of their own. Servers of tools are
+started, or asked, for their list of tools, and the model's endpoint for its list of models; they are told nothing.
+With names, only those checks are run:
 
   {"  ".join(_NAMES)}
 

@@ -32,6 +32,10 @@ def configured(tmp_path: Path, text: str) -> Path:
     return file
 
 
+def price(model: str) -> str:
+    return f"[prices.{model}]\nprompt = 1\ncompletion = 1\n"
+
+
 async def test_all_agents_are_named(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(AGENT)
     file = configured(
@@ -80,6 +84,34 @@ async def test_every_file_that_is_wrong_is_told(tmp_path: Path) -> None:
         (
             '[agents.overrides.ask]\nhandoffs = ["cooder", "debug"]',
             "warning: agents.overrides.ask.handoffs: there is no agent cooder -> did you mean coder?",
+        ),
+        (
+            '[agents.overrides.ask]\ndelegates = ["cooder"]',
+            "warning: agents.overrides.ask.delegates: there is no agent cooder -> did you mean coder?",
+        ),
+        (
+            '[[policies]]\ntool = "write_fiel"\neffect = "deny"',
+            "warning: policies[0].tool: there is no tool write_fiel -> did you mean write_file?",
+        ),
+        (
+            '[[policies]]\ntool = "*"\neffect = "ask"\nagent = "cooder"',
+            "warning: policies[0].agent: there is no agent cooder -> did you mean coder?",
+        ),
+        (
+            '[[policies]]\ntool = "write_file"\neffect = "deny"\narguments = { pth = "x" }',
+            "warning: policies[0].arguments: write_file has no argument pth, so no call matches -> did you mean path?",
+        ),
+        (
+            '[mcp.it]\ncommand = "x"\nagents = ["cooder"]\n[[policies]]\ntool = "it__read"\neffect = "allow"',
+            "warning: mcp.it.agents: there is no agent cooder -> did you mean coder?",
+        ),
+        (
+            f'overrides.ask.model = "mini-1"\n{price("mini-1")}{price("mini-2")}',
+            "note: prices.mini-2: no agent runs on a model of this name -> did you mean mini-1?",
+        ),
+        (
+            f'overrides.ask.model = "m1"\noverrides.coder.model = "m2"\n{price("m1")}',
+            "note: the model m2 has no price, so what it costs is not counted",
         ),
     ],
 )

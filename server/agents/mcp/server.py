@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
 
@@ -23,7 +23,7 @@ from server.observe.redact import redact_text
 if TYPE_CHECKING:
     from server.agents.mcp.connection import Connection
 
-__all__ = ["McpServer"]
+__all__ = ["Log", "McpServer"]
 
 #: Seconds before it is tried again; the last one repeats.
 _PAUSES: Final = (0.2, 1.0, 5.0, 15.0, 60.0)
@@ -38,6 +38,22 @@ _BREATH: Final = 1.0
 _log: Final = structlog.get_logger(__name__)
 
 
+class Log(Protocol):
+    """Where it is told what becomes of the connection."""
+
+    def debug(self, event: str, **values: Any) -> Any:
+        """What helps to find a mistake."""
+
+    def info(self, event: str, **values: Any) -> Any:
+        """What is in order."""
+
+    def warning(self, event: str, **values: Any) -> Any:
+        """What is not."""
+
+    def error(self, event: str, **values: Any) -> Any:
+        """What should not be possible."""
+
+
 class McpServer:
     """Keeps a connection, and the tools that the server offers over it.
 
@@ -45,13 +61,14 @@ class McpServer:
     connection is closed and a program that was started is gone. Both may be called again.
     """
 
-    def __init__(self, name: str, settings: McpSettings, base: Path, clock: Clock) -> None:
+    def __init__(self, name: str, settings: McpSettings, base: Path, clock: Clock, log: Log = _log) -> None:
         self.name = name
         self.settings = settings
         #: Why there is no connection, if there is none.
         self.problem: str | None = "it has not been tried yet"
         #: Tools that it has and that cannot be offered, and why.
         self.left_out: Mapping[str, str] = {}
+        self._log = log
         self._base = base
         self._clock = clock
         self._tools: Mapping[str, Tool] = MappingProxyType({})
@@ -91,7 +108,7 @@ class McpServer:
             self._opening.reschedule(asyncio.get_running_loop().time())
         await asyncio.wait({task}, timeout=_STOP_PATIENCE)
         if not task.done():
-            _log.error("mcp_stop_failed", server=self.name)
+            self._log.error("mcp_stop_failed", server=self.name)
             task.cancel()
             await asyncio.wait({task}, timeout=1.0)
         self._tools = MappingProxyType({})
@@ -158,7 +175,7 @@ class McpServer:
         self.problem = None
         self._ready.set()
         self._tried.set()
-        _log.info("mcp_connected", server=self.name, tools=len(self._tools))
+        self._log.info("mcp_connected", server=self.name, tools=len(self._tools))
 
     async def _stay(self, connection: Connection) -> None:
         """Read the list again whenever it may have changed, until the connection is gone or no longer wanted."""
@@ -186,7 +203,7 @@ class McpServer:
 
     def _says(self, line: str) -> None:
         self._last_words = line
-        _log.debug("mcp_says", server=self.name, line=redact_text(line))
+        self._log.debug("mcp_says", server=self.name, line=redact_text(line))
 
     async def _pause(self, seconds: float) -> None:
         """Wait so long, or until it is to stop."""
@@ -213,7 +230,7 @@ class McpServer:
             else:
                 tools[ours] = McpTool(spec, theirs, self, settings.timeout)
         for theirs in left_out.keys() - self.left_out.keys():
-            _log.warning("mcp_tool_left_out", server=self.name, tool=theirs, reason=left_out[theirs])
+            self._log.warning("mcp_tool_left_out", server=self.name, tool=theirs, reason=left_out[theirs])
         self._tools, self.left_out = MappingProxyType(tools), left_out
 
     # --- what went wrong
@@ -232,8 +249,8 @@ class McpServer:
 
     def _lost(self, reason: str) -> None:
         # Once for each reason, not once for each attempt.
-        log: Callable[..., Any] = _log.debug if reason == self.problem else _log.warning
-        log("mcp_away", server=self.name, reason=reason)
+        say = self._log.debug if reason == self.problem else self._log.warning
+        say("mcp_away", server=self.name, reason=reason)
         self.problem = reason
 
     def _without_secrets(self, text: str) -> str:

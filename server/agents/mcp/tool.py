@@ -47,7 +47,8 @@ class McpTool:
 
     def __init__(self, spec: ToolSpec, theirs: str, owner: Owner, timeout: float) -> None:
         self.spec = spec
-        self._theirs = theirs
+        #: What the server calls it.
+        self.theirs = theirs
         self._owner = owner
         self._timeout = timeout
 
@@ -77,13 +78,13 @@ class McpTool:
     async def _called(self, arguments: dict[str, Any]) -> types.CallToolResult:
         connection = await self._owner.connection(min(self._timeout, _PATIENCE))
         try:
-            return await connection.call(self._theirs, arguments, self._timeout)
+            return await connection.call(self.theirs, arguments, self._timeout)
         except AwayError as error:
             if error.began:
                 raise
         # It was started anew and has not seen the call.
         connection = await self._owner.connection(min(self._timeout, _PATIENCE))
-        return await connection.call(self._theirs, arguments, self._timeout)
+        return await connection.call(self.theirs, arguments, self._timeout)
 
 
 def spec_of(name: str, tool: types.Tool, settings: McpSettings) -> ToolSpec | str:
