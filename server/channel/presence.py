@@ -8,6 +8,7 @@ While no other process is there, nobody reads the table either.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
@@ -349,13 +350,14 @@ class Presence:
             await self._table.register(session_id, client_id, client.user_id, known.tools, known.names)
 
     def _departed(self, rows: Sequence[Departed]) -> None:
-        for row in rows:
-            if row.here:
-                continue
+        gone = [row for row in rows if not row.here]
+        leaving = Counter(row.session_id for row in gone)
+        for row in gone:
+            leaving[row.session_id] -= 1
             info = ClientInfo(
                 client_id=row.client_id, transport=row.transport, tools=list(row.names), role=_role(row.role)
             )
-            self._announce(row.session_id, "left", info, row.clients)
+            self._announce(row.session_id, "left", info, row.clients + leaving[row.session_id])
             if row.awaited:
                 self.watching.left(row.session_id, row.client_id)
 
