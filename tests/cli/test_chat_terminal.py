@@ -40,7 +40,7 @@ class Script:
             yield piece
 
 
-@tool
+@tool(read_only=True)
 def shout(text: str) -> str:
     """Make it loud."""
     return text.upper()

@@ -184,9 +184,9 @@ class Asking:
         try:
             arguments = read(text, approval) if text.strip() else approval.arguments
         except EditError as error:
+            self.editing = None
             self._drafts[approval.call_id] = text
             self._tell(f"{one_line(str(error), 300)}; e edits it again", "red")
-            self.editing = None
             return
         self.editing = None
         if arguments == approval.arguments:

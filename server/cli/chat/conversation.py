@@ -285,8 +285,8 @@ class Conversation:
     def shown(self, lines: Iterable[Line]) -> None:
         """Print what somebody is asked about."""
         self._gap("asked")
-        for line in lines:
-            self._put(self._painter.text(line.text, line.style) or [BLANK])
+        # In one piece, as what is drawn below says what may be answered.
+        self._put([row for line in lines for row in self._painter.text(line.text, line.style) or [BLANK]])
 
     # --- what is drawn
 
