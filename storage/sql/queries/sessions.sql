@@ -132,11 +132,18 @@ WITH s AS (
 SELECT s.*, (SELECT min(a.alias) FROM session_aliases a WHERE a.session_id = s.session_id) AS alias FROM s
 
 -- name: delete_session
--- Leaves a session's tombstone: nothing is written to it any more. No row means that it was one before. $1 owner, $2 id, $3 now.
-UPDATE sessions
-   SET deleted_at = $3, active_turn = NULL, queued = 0, title = NULL, description = NULL
- WHERE owner = $1 AND session_id = $2 AND deleted_at IS NULL
-RETURNING session_id
+-- Leaves a session's tombstone, and notes that its owner wanted so: nothing is written to it any more. No row means that it was one
+-- before. $1 owner, $2 id, $3 now.
+WITH s AS (
+       UPDATE sessions
+          SET deleted_at = $3, active_turn = NULL, queued = 0, title = NULL, description = NULL
+        WHERE owner = $1 AND session_id = $2 AND deleted_at IS NULL
+       RETURNING session_id
+     ),
+     noted AS (
+       INSERT INTO audit (at, owner, session_id, event_type, user_id) SELECT $3, $1, session_id, 'session_deleted', $1 FROM s
+     )
+SELECT session_id FROM s
 
 -- name: empty_session
 -- Removes all that a deleted session held, but what it cost and who decided what; a turn that still runs finds its step gone. In the
