@@ -103,7 +103,7 @@ WITH s AS MATERIALIZED (
        INSERT INTO approvals (approval_id, session_id, turn_id, call_id, owner, agent_type, name, arguments_hash, allowed_decisions, rule,
                               reason, parameters, created_at, expires_at, due_at)
        SELECT a.approval_id, fresh.session_id, $2, a.call_id, fresh.owner, a.agent_type, a.name, decode(a.arguments_hash, 'base64'),
-              a.allowed_decisions, a.rule, a.reason, decode(a.parameters, 'base64'), $7, a.expires_at, a.due_at
+              a.allowed_decisions, a.rule, a.reason, decode(a.parameters, 'base64'), $7, a.expires_at, LEAST(a.due_at, a.expires_at)
          FROM fresh,
               json_to_recordset($45::json) AS a (approval_id uuid, call_id uuid, agent_type text, name text, arguments_hash text,
                                                  allowed_decisions text[], rule text, reason text, parameters text,
