@@ -1,4 +1,4 @@
-"""What a log says of turns with tools, as events: for scenes that are hard to bring about, or must always look the same."""
+"""What a log says of turns with tools, as events: for scenes that are hard to bring about or must look the same."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ SELECT $1, n, e, t, b FROM unnest($2::bigint[], $3::text[], $4::timestamptz[], $
 async def told(
     server: RunningServer, events: Sequence[tuple[str, dict[str, Any]]], *, when: datetime | None = None, **body: Any
 ) -> str:
-    """A session whose log holds these events, a second apart; its id. Nothing else of what they tell is in the database."""
+    """A session whose log holds these events, a second apart; its id. The database has nothing else of them."""
     body.setdefault("agent_type", "offline")
     session = await server.create_session(**body)
     start = when or server.services.clock.now()

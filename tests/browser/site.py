@@ -37,10 +37,12 @@ class Site:
 
     async def start(self) -> None:
         """Start it, on the port that it had."""
+        self._server = await self._make_server(registry=self._registry(), **self._options)
+
+    def _registry(self) -> Registry:
         usual = Registry.build(FAST_AGENTS)
         agents = [_Patient(usual.get(each.type), self._hurried) for each in usual.definitions]
-        registry = Registry(agents, usual.server_tools.values(), default=usual.default.type)
-        self._server = await self._make_server(registry=registry, **self._options)
+        return Registry(agents, usual.server_tools.values(), default=usual.default.type)
 
     async def stop(self) -> None:
         """Stop it as SIGTERM does."""

@@ -7,9 +7,12 @@ the summary names them and says how to get it; where `CI` is set they fail inste
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -58,6 +61,24 @@ def launch_arguments() -> list[str]:
         "--disable-default-apps",
         "--disable-sync",
         "--disable-dev-shm-usage",  # containers have a small /dev/shm
+        "--remote-debugging-port=0",
+        # What playwright asks for when it starts a browser itself: pages that nobody looks at are not slowed down, and
+        # pictures are the same everywhere.
+        "--disable-background-timer-throttling",
+        "--disable-backgrounding-occluded-windows",
+        "--disable-renderer-backgrounding",
+        "--disable-ipc-flooding-protection",
+        "--disable-popup-blocking",
+        "--disable-back-forward-cache",
+        "--disable-extensions",
+        "--disable-features=Translate,MediaRouter,DialMediaRouteProvider,OptimizationHints,HttpsUpgrades",
+        "--force-color-profile=srgb",
+        "--hide-scrollbars",
+        "--mute-audio",
+        "--password-store=basic",
+        "--use-mock-keychain",
+        "--no-default-browser-check",
+        "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
         # Whatever a page asks for beyond this machine is not even looked up.
         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1, EXCLUDE [::1]",
     ]
@@ -95,26 +116,80 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"To run them, {HOW_TO_GET}.")
 
 
+class Chromium:
+    """The one browser of a run: to start it for every test takes longer than most tests.
+
+    Each test has a context of its own (cookies, storage, cache), and a connection of its own, as both belong to the
+    test's loop. A browser that a test has brought down is started again for the next one.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._process: subprocess.Popen[str] | None = None
+        self._drain: threading.Thread | None = None
+        self._endpoint = ""
+
+    def endpoint(self) -> str:
+        """Where it listens; started if it does not run."""
+        if self._process is None or self._process.poll() is not None:
+            self.stop()
+            self._start()
+        return self._endpoint
+
+    def _start(self) -> None:
+        executable = find_chromium()
+        if executable is None:
+            pytest.fail(f"browser tests must run here and there is no browser: {HOW_TO_GET}")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")}
+        self._process = process = subprocess.Popen(
+            [str(executable), *launch_arguments(), f"--user-data-dir={self._home / 'profile'}", "about:blank"],
+            env=environment | {"HOME": str(self._home)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        said: list[str] = []
+        for line in process.stderr:
+            said.append(line)
+            if found := re.search(r"DevTools listening on (ws://\S+)", line):
+                self._endpoint = found[1]
+                break
+        else:
+            pytest.fail("chromium did not start:\n" + "".join(said))
+        # What it complains of later fills no pipe.
+        self._drain = threading.Thread(target=process.stderr.read, daemon=True)
+        self._drain.start()
+
+    def stop(self) -> None:
+        """End it, if it runs."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        self._process.wait()
+        if self._drain is not None:
+            self._drain.join()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        self._process = self._drain = None
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """The browser that all tests of a run share, with a fresh profile and a home where it may leave what it likes."""
+    chromium = Chromium(tmp_path_factory.mktemp("browser-home"))
+    yield chromium
+    chromium.stop()
+
+
 @pytest.fixture
-async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Browser]:
-    """A browser process of the test's own, with a fresh profile and a home where it may leave what it likes."""
+async def browser(chromium: Chromium) -> AsyncIterator[Browser]:
+    """The browser, over a connection of the test's own; what the test opens in it goes with the test."""
     from playwright.async_api import async_playwright, expect  # a quarter of a second that other tests need not pay
 
-    executable = find_chromium()
-    if executable is None:
-        pytest.fail(f"browser tests must run here and there is no browser: {HOW_TO_GET}")
     expect.set_options(timeout=PATIENCE)
-    environment: dict[str, str | float | bool] = {
-        name: value for name, value in os.environ.items() if not name.startswith("XDG_")
-    }
-    environment["HOME"] = str(tmp_path_factory.mktemp("browser-home"))
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=executable,
-            args=launch_arguments(),
-            chromium_sandbox=os.geteuid() != 0,
-            env=environment,
-        )
+        browser = await playwright.chromium.connect_over_cdp(chromium.endpoint())
         yield browser
         await browser.close()
 

@@ -39,7 +39,7 @@ export class ApprovalPanel {
     const stamp = JSON.stringify([expires_at, reason, rule, warned]);
     if (stamp === this.#stamp) return;
     this.#stamp = stamp;
-    const why = reason ?? (rule ? `Rule: ${rule}` : "Nobody has allowed this yet.");
+    const why = reason ?? (!rule || rule.startsWith("default.") ? "It asks before it runs." : `It asks by the rule ${rule}.`);
     this.#head.replaceChildren(make("span", { class: "approval-why", title: rule ?? "" }, why), countdown(expires_at));
   }
 

@@ -97,13 +97,13 @@ export class Session extends Commands {
     this.#stable = new Timer(env);
     this.#command = new Timer(env);
     this.sessionId = options.session;
-    this.clientId = options.clientId ?? env.uuid();
+    this.clientId = options.clientId || env.uuid();
     this.#bench = this.#newBench();
     this.transport = this.#choice.pick();
     /** Settles at the first `sync`, or rejects when the server refuses for good. */
     this.ready = new Promise((resolve, reject) => { this.#settle = { resolve, reject }; });
     this.ready.catch(() => {}); // whoever awaits it still hears; nobody has to
-    if (options.remember === "tab" && options.clientId === undefined) this.#remember();
+    if (options.remember === "tab" && !options.clientId) this.#remember();
     else this.#open();
   }
 
