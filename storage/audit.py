@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from storage.pool import Database
 
-__all__ = ["Audit", "AuditEntry"]
+__all__ = ["Audit", "AuditEntry", "AuditKey"]
 
 
 class AuditEntry(Struct, frozen=True, kw_only=True):
@@ -33,6 +34,12 @@ class AuditEntry(Struct, frozen=True, kw_only=True):
     rule: str | None
 
 
+class AuditKey(NamedTuple):
+    """Where an entry stands; in the bounds that the database keeps."""
+
+    audit_id: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+
 class Audit:
     """Reads the audit, and notes what no other statement writes."""
 
@@ -46,10 +53,10 @@ class Audit:
         limit: int,
         session_id: UUID | None = None,
         event_type: str | None = None,
-        before: int | None = None,
+        before: AuditKey | None = None,
     ) -> list[AuditEntry]:
         """The owner's entries, the latest first: of one session, of one type, before an entry, where that is given."""
-        arguments = (owner, event_type, before, limit)
+        arguments = (owner, event_type, None if before is None else before.audit_id, limit)
         if session_id is None:
             rows = await self._database.fetch("audit_of_owner", *arguments)
         else:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 import asyncpg
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from storage.pool import Database
 
@@ -81,12 +81,12 @@ class StepRequest(Struct, frozen=True, kw_only=True):
 
 
 class RequestKey(NamedTuple):
-    """Where a step stands among those of its session."""
+    """Where a step stands among those of its session; in the bounds that the database keeps."""
 
-    started_at: datetime
+    started_at: Annotated[datetime, Meta(tz=True)]
     turn_id: UUID
-    step: int
-    attempt: int
+    step: Annotated[int, Meta(ge=0, le=2**31 - 1)]
+    attempt: Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class UsageGroup(Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from server.rest.places import place, place_of
 from server.rest.responses import json_response
 from server.rest.values import value_of
 from server.services import SERVICES, Services
-from storage.audit import AuditEntry
+from storage.audit import AuditEntry, AuditKey
 from storage.ids import as_uuid
 from storage.metrics import RequestKey, SessionMetrics, StepRequest, Tally
 
@@ -34,7 +34,14 @@ _PERIOD: Final = timedelta(days=30)
 #: Why a connection was closed that should have got an event.
 _FAILURES: Final = (ErrorCode.SLOW_CONSUMER, ErrorCode.STALE, ErrorCode.INTERNAL)
 
-Time: TypeAlias = Annotated[str, Meta(description="RFC 3339, with a time zone", examples=["2026-01-02T00:00:00Z"])]
+Time: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="RFC 3339, with a time zone",
+        examples=["2026-01-02T00:00:00Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
 
 
 class TallyView(Struct, frozen=True, kw_only=True):
@@ -317,7 +324,7 @@ async def _audit_log(request: web.Request) -> web.Response:
     """Read who did what in your sessions, those that are deleted too."""
     services = request.app[SERVICES]
     query = query_of(request, AuditQuery)
-    before, owner = place_of(query.after, int), principal_of(request).user_id
+    before, owner = place_of(query.after, AuditKey), principal_of(request).user_id
     found: list[AuditEntry] = []
     session_id = await _audited(services, owner, query.session_id)
     if session_id is not None or query.session_id is None:
@@ -330,7 +337,7 @@ async def _audit_log(request: web.Request) -> web.Response:
             audit_log=[AuditView.of(entry) for entry in page],
             count=len(page),
             filters=AuditFilters(session_id=query.session_id, event_type=query.event_type, limit=query.limit),
-            next=place(page[-1].audit_id) if len(found) > len(page) else None,
+            next=place(AuditKey(page[-1].audit_id)) if len(found) > len(page) else None,
         )
     )
 
