@@ -55,7 +55,7 @@ def test_regression_03_history_is_appended_never_rewritten() -> None:
     # Nor by an upsert.
     upserts = re.compile(r"INSERT\s+INTO\s+(\w+)(?:(?!INSERT\s+INTO).)*?ON\s+CONFLICT", re.IGNORECASE | re.DOTALL)
     written = {table for query in queries().values() for table in upserts.findall(query.text)}
-    assert written == {"commands", "command_numbers", "session_members", "workers"}
+    assert written == {"commands", "command_numbers", "presence", "session_members", "workers"}
 
 
 @pytest.mark.feature("S15")

@@ -173,7 +173,7 @@ CREATE UNLOGGED TABLE presence (
     names      text[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (session_id, client_id, worker_id)
 );
-CREATE INDEX presence_by_worker ON presence (worker_id) WHERE left_at IS NULL;
+CREATE INDEX presence_by_worker ON presence (worker_id, left_at);
 CREATE INDEX presence_left ON presence (left_at) WHERE left_at IS NOT NULL;
 
 -- Users who may use a session that is not theirs.

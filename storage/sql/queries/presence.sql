@@ -1,4 +1,5 @@
 -- Who is on which session, at which process. A row whose process is gone, or that has `left_at`, is nobody who is here.
+-- Whether calls are open is asked by a scalar subquery: EXISTS might be answered by reading all open calls there are.
 -- Rows are locked in the order of their key, so that processes which change many at once do not wait for each other in circles.
 
 -- name: presence_join
@@ -41,8 +42,8 @@ WITH live AS MATERIALIZED (SELECT worker_id FROM workers WHERE lease_until >= cl
 SELECT asked.session_id, asked.client_id, asked.role, asked.transport, coalesce(known.here, false) AS here, coalesce(known.taken, false) AS taken,
        (SELECT count(DISTINCT p.client_id) FROM presence p
          WHERE p.session_id = asked.session_id AND p.left_at IS NULL AND p.worker_id IN (SELECT worker_id FROM live)) AS clients,
-       EXISTS (SELECT FROM tool_calls c
-                WHERE c.session_id = asked.session_id AND c.finished_at IS NULL AND c.executor = 'client') AS awaited,
+       (SELECT true FROM tool_calls c
+                WHERE c.session_id = asked.session_id AND c.finished_at IS NULL AND c.executor = 'client' LIMIT 1) IS NOT NULL AS awaited,
        welcome.tools_at, welcome.tools, coalesce(welcome.names, '{}') AS names
   FROM asked LEFT JOIN known USING (session_id, client_id) LEFT JOIN welcome USING (session_id, client_id)
 
@@ -70,8 +71,8 @@ SELECT gone.session_id, gone.client_id, gone.role, gone.transport, gone.names,
        (SELECT count(DISTINCT p.client_id) FROM presence p
          WHERE p.session_id = gone.session_id AND p.left_at IS NULL AND p.worker_id IN (SELECT worker_id FROM live)
            AND (p.session_id, p.client_id) NOT IN (SELECT g.session_id, g.client_id FROM gone g)) AS clients,
-       EXISTS (SELECT FROM tool_calls c
-                WHERE c.session_id = gone.session_id AND c.finished_at IS NULL AND c.executor = 'client') AS awaited
+       (SELECT true FROM tool_calls c
+                WHERE c.session_id = gone.session_id AND c.finished_at IS NULL AND c.executor = 'client' LIMIT 1) IS NOT NULL AS awaited
   FROM gone
 
 -- name: presence_bury
@@ -80,7 +81,8 @@ SELECT gone.session_id, gone.client_id, gone.role, gone.transport, gone.names,
 WITH RECURSIVE
      live AS MATERIALIZED (SELECT worker_id FROM workers WHERE lease_until >= clock_timestamp()),
      known AS (
-       (SELECT worker_id FROM presence WHERE left_at IS NULL ORDER BY worker_id LIMIT 1)
+       (SELECT worker_id FROM presence
+         WHERE left_at IS NULL AND worker_id >= '00000000-0000-0000-0000-000000000000' ORDER BY worker_id LIMIT 1)
        UNION ALL
        SELECT (SELECT p.worker_id FROM presence p WHERE p.left_at IS NULL AND p.worker_id > known.worker_id ORDER BY p.worker_id LIMIT 1)
          FROM known
@@ -107,13 +109,13 @@ SELECT DISTINCT ON (gone.session_id, gone.client_id) gone.session_id, gone.clien
                   AND p.worker_id IN (SELECT worker_id FROM live)) AS here,
        (SELECT count(DISTINCT p.client_id) FROM presence p
          WHERE p.session_id = gone.session_id AND p.left_at IS NULL AND p.worker_id IN (SELECT worker_id FROM live)) AS clients,
-       EXISTS (SELECT FROM tool_calls c
-                WHERE c.session_id = gone.session_id AND c.finished_at IS NULL AND c.executor = 'client') AS awaited
+       (SELECT true FROM tool_calls c
+                WHERE c.session_id = gone.session_id AND c.finished_at IS NULL AND c.executor = 'client' LIMIT 1) IS NOT NULL AS awaited
   FROM gone
 
 -- name: presence_purge
 -- Who left so long ago that it is not coming back. $1 grace in seconds.
-DELETE FROM presence WHERE left_at < clock_timestamp() - make_interval(secs => $1)
+DELETE FROM presence WHERE left_at < now() - make_interval(secs => $1)
 
 -- name: presence_mine
 -- How many are here at this process, as the table has it, and when the last of them registered tools. $1 worker.
