@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 from msgspec import Meta, Struct
 
 from protocol.commands import TextPart, UserMessage, text_of
-from protocol.errors import ErrorCode
+from protocol.errors import ErrorCode, ParleyError
 from protocol.ids import ID_PATTERN
 from server.auth import principal_of
 from server.rest.acting import given_key, origin_of
@@ -80,7 +80,10 @@ async def _fork(request: web.Request) -> web.Response:
     """
     session = await request.app[SERVICES].access.session(request, "observer")
     body = await body_of(request, ForkBody)
-    at = body.seq if body.cursor is None else seq_of(body.cursor, session, "$.cursor")
+    path = "$.seq" if body.cursor is None else "$.cursor"
+    at = body.seq if body.cursor is None else seq_of(body.cursor, session, path)
+    if at is not None and at > session.seq:
+        raise ParleyError(ErrorCode.INVALID, f"the session has {session.seq} events only", path=path)
     return await _branch(
         request,
         session,

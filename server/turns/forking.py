@@ -78,8 +78,8 @@ class Forking:
     async def fork(self, source: Session, fork: Fork) -> Forked:
         """Make it, or find it when it was made before under the same key.
 
-        Raises ParleyError: NOT_FOUND (no such message), INVALID (a place that there is not), TOO_LARGE, CONFLICT,
-        LIMIT_REACHED, SESSION_GONE.
+        Raises ParleyError: NOT_FOUND (no such message), INVALID (a message that is no user's to edit), TOO_LARGE,
+        CONFLICT, LIMIT_REACHED, SESSION_GONE.
         """
         key = source.session_id
         said = await self._said(source, fork)
@@ -130,11 +130,7 @@ class Forking:
     async def _place(self, source: Session, fork: Fork) -> int:
         if fork.message_id is not None:
             return (await self._message(source, fork)).seq
-        if fork.at is None:
-            return source.seq
-        if fork.at > source.seq:
-            raise ParleyError(ErrorCode.INVALID, f"the session has {source.seq} events only", path="$.seq")
-        return fork.at
+        return source.seq if fork.at is None else min(fork.at, source.seq)
 
     async def _message(self, source: Session, fork: Fork) -> Place:
         place = None

@@ -107,6 +107,7 @@ async def test_places_that_there_are_not_are_refused(make_server: MakeServer) ->
     for what, body, expected in (
         ("fork", {"seq": 99}, (422, "invalid", "$.seq")),
         ("fork", {"seq": -1}, (422, "invalid", "$.seq")),
+        ("fork", {"cursor": "99"}, (422, "invalid", "$.cursor")),
         ("fork", {"cursor": "x"}, (422, "invalid", "$.cursor")),
         ("fork", {"cursor": "deadbeef.1"}, (422, "invalid", "$.cursor")),
         ("fork", {"seq": 1, "cursor": "1"}, (422, "invalid", "$")),
