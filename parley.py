@@ -2,6 +2,7 @@
 
     from parley import connect, events   # a client of a session, and the types of what it hears
     from parley import agent, tool       # an agent is one async generator function, a tool is one function
+    from parley import client_tool       # a tool that a client runs, not the server
 
 Everything else in the distribution may change between versions.
 """
@@ -9,7 +10,18 @@ Everything else in the distribution may change between versions.
 from __future__ import annotations
 
 from protocol import events
-from protocol.client import AgentFailed, Client, Server, SyncClient, connect, connect_sync, create_session
+from protocol.client import (
+    AgentFailed,
+    CallContext,
+    Client,
+    ClientTool,
+    Server,
+    SyncClient,
+    client_tool,
+    connect,
+    connect_sync,
+    create_session,
+)
 from protocol.errors import ParleyError
 from server.agents.interface import Agent, AgentContext, AgentError, AgentYield, Reasoning, ToolCallDelta, agent
 from server.agents.tools import ToolError, tool
@@ -21,7 +33,9 @@ __all__ = [
     "AgentError",
     "AgentFailed",
     "AgentYield",
+    "CallContext",
     "Client",
+    "ClientTool",
     "ParleyError",
     "Reasoning",
     "Server",
@@ -30,6 +44,7 @@ __all__ = [
     "ToolError",
     "__version__",
     "agent",
+    "client_tool",
     "connect",
     "connect_sync",
     "create_session",

@@ -3,9 +3,12 @@
 
 from protocol import events as events
 from protocol.client import AgentFailed as AgentFailed
+from protocol.client import CallContext as CallContext
 from protocol.client import Client as Client
+from protocol.client import ClientTool as ClientTool
 from protocol.client import Server as Server
 from protocol.client import SyncClient as SyncClient
+from protocol.client import client_tool as client_tool
 from protocol.client import connect as connect
 from protocol.client import connect_sync as connect_sync
 from protocol.client import create_session as create_session

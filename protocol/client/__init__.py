@@ -43,6 +43,26 @@ Without `async`, also in a notebook and from several threads:
         for chunk in session.stream("count to 20"):
             print(chunk.text, end="", flush=True)
 
+Run an agent's tools where you are, and decide about its calls. A function is a tool: its signature says what it takes,
+its docstring tells the agent what it is for. Each call runs once, however often the connection is lost, and its result
+is sent until the server has it:
+
+    from parley import client_tool, connect, events
+
+    @client_tool(read_only=True)
+    def count_lines(path: str) -> int:
+        \"\"\"Count the lines of a file.\"\"\"
+        with open(path) as file:
+            return sum(1 for _ in file)
+
+    async with connect("http://127.0.0.1:8080", tools=[count_lines]) as session:
+        growing = session.ask('use tool count_lines {"path": "README.md"}')
+        async for chunk in growing:
+            match chunk.event.payload:
+                case events.ApprovalRequired(call_id=call_id, name="count_lines"):
+                    await session.approve(call_id, remember="session")  # or edit, reject, respond
+        print(growing.text)
+
 What is asked once and answered once:
 
     from parley import Server
@@ -61,6 +81,9 @@ What it promises
 - WebSocket comes first; where the network does not let it through, server-sent events and POST do the same.
   `session.state` and `session.changes()` tell how the connection stands.
 - Who reads slowly is waited for: nothing is dropped, and memory does not grow.
+- A call of a tool runs once in the life of a client, and with a `journal` once for all: a program that was killed and
+  is started again answers from what it did. While a tool runs, the client keeps the call; a tool that wants to tell how
+  far it is takes a `CallContext`. A call that nobody wants any more is cancelled.
 
 When something goes wrong
 
@@ -69,7 +92,7 @@ When something goes wrong
 - AgentFailed: the turn did not complete; `error.answer` has what there is.
 - ConnectionError: nobody answers, or the client was closed. Once connected, a client goes on trying.
 - TimeoutError: a command was not acknowledged in time; sending it again under its id tells whether it took effect.
-- ValueError: an address, cursor, client id or token that cannot be one.
+- ValueError: an address, cursor, client id, token or tool that cannot be one.
 
 A token may be a function, also an async one: it is asked for the newest token for each connection, and again when one
 is refused. Patience, and how much is held in memory, are in `Timings`.
@@ -79,6 +102,21 @@ from protocol.client.answer import AgentFailed, Answer, Chunk, GrowingAnswer
 from protocol.client.backoff import Backoff
 from protocol.client.feed import Events, Received
 from protocol.client.http import Token
+from protocol.client.reports import (
+    Approval,
+    ApprovalDetails,
+    ApprovalPage,
+    Branch,
+    Grouping,
+    Policies,
+    PolicyInfo,
+    RuleInfo,
+    TurnInfo,
+    TurnPage,
+    UsageGroup,
+    UsageReport,
+    UsageTotal,
+)
 from protocol.client.rest import Server, create_session
 from protocol.client.session import Client, connect
 from protocol.client.settings import Timings, Transport
@@ -103,21 +141,29 @@ __all__ = [
     "AgentInfo",
     "AgentSpan",
     "Answer",
+    "Approval",
+    "ApprovalDetails",
+    "ApprovalPage",
     "Backoff",
+    "Branch",
     "CallContext",
     "Chunk",
     "Client",
     "ClientTool",
     "CreatedSession",
     "Events",
+    "Grouping",
     "GrowingAnswer",
     "Health",
     "HistoryMessage",
     "HistoryPage",
     "Match",
     "Offered",
+    "Policies",
+    "PolicyInfo",
     "Received",
     "Remembered",
+    "RuleInfo",
     "Server",
     "SessionInfo",
     "SessionPage",
@@ -128,6 +174,11 @@ __all__ = [
     "Timings",
     "Token",
     "Transport",
+    "TurnInfo",
+    "TurnPage",
+    "UsageGroup",
+    "UsageReport",
+    "UsageTotal",
     "client_tool",
     "connect",
     "connect_sync",

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from uuid import UUID
 
 from msgspec import Struct
 
 from protocol.client import settings
 from protocol.client.http import Http, Token, path_of
+from protocol.client.reports import (
+    Approval,
+    ApprovalPage,
+    Branch,
+    Grouping,
+    Policies,
+    TurnPage,
+    UsageReport,
+)
 from protocol.client.settings import Timings
+from protocol.client.speaking import Remembered, rule_of
 from protocol.client.views import (
     AgentInfo,
     CreatedSession,
@@ -21,6 +31,7 @@ from protocol.client.views import (
     SessionInfo,
     SessionPage,
 )
+from protocol.commands import Decision
 
 __all__ = ["Server", "create_session"]
 
@@ -97,8 +108,7 @@ class Server:
 
         Raises ParleyError, CONFLICT when you have that name already.
         """
-        given = {"session_id": session_id, "title": title, "agent_type": agent_type}
-        body = {name: value for name, value in given.items() if value is not None}
+        body = _given(session_id=session_id, title=title, agent_type=agent_type)
         return await self._http.request("POST", "/sessions", CreatedSession, body=body)
 
     async def delete_session(self, session: UUID | str) -> None:
@@ -118,6 +128,108 @@ class Server:
             for message in page.messages:
                 yield message
             following = page.next if page.next != following else None
+
+    async def update_session(
+        self, session: UUID | str, *, title: str | None = None, description: str | None = None
+    ) -> SessionInfo:
+        """Give a session another title or description; an empty description takes it away."""
+        return await self._http.request(
+            "PATCH", path_of(session), SessionInfo, body=_given(title=title, description=description)
+        )
+
+    # --- approvals and rules
+
+    async def approvals(self, *, after: str | None = None, limit: int = 100) -> ApprovalPage:
+        """A page of the calls that wait for a decision in all your sessions, the oldest first."""
+        query = {"limit": str(limit)} | ({} if after is None else {"after": after})
+        return await self._http.request("GET", "/approvals", ApprovalPage, query=query)
+
+    async def approval(self, approval_id: UUID) -> Approval:
+        """One of them, decided or not."""
+        return await self._http.request("GET", f"/approvals/{approval_id}", Approval)
+
+    async def decide(
+        self,
+        approval_id: UUID,
+        decision: Decision,
+        *,
+        modified_arguments: Mapping[str, Any] | None = None,
+        feedback: str | None = None,
+        remember: Remembered | None = None,
+    ) -> Approval:
+        """Decide about one, as `Client.approve`, `edit`, `reject` and `respond` do.
+
+        Raises ParleyError: ALREADY_RESOLVED when somebody was quicker, NOT_A_DECISION where it does not allow this one.
+        """
+        body = _given(
+            decision=decision, modified_arguments=modified_arguments, feedback=feedback, remember=rule_of(remember)
+        )
+        return await self._http.request("POST", f"/approvals/{approval_id}/decision", Approval, body=body)
+
+    async def policies(self, session: UUID | str | None = None) -> Policies:
+        """What runs without asking, asks, or is refused; of one session with a `session`."""
+        query = {} if session is None else {"session_id": str(session)}
+        return await self._http.request("GET", "/policies", Policies, query=query)
+
+    async def revoke(self, rule_id: UUID) -> None:
+        """Revoke a rule that was made of a decision."""
+        await self._http.request("DELETE", f"/policies/{rule_id}", object)
+
+    # --- branches: what was said is never changed, but a copy may go on otherwise
+
+    async def fork(
+        self,
+        session: UUID | str,
+        at: str | int | UUID | None = None,
+        *,
+        session_id: str | None = None,
+        title: str | None = None,
+    ) -> Branch:
+        """Copy a conversation into a new session, up to and with a cursor, a number, a message, or all of it."""
+        name = {int: "seq", str: "cursor", UUID: "message_id"}.get(type(at), "cursor")
+        body = _given(session_id=session_id, title=title, **{name: at})
+        return await self._http.request("POST", path_of(session, "fork"), Branch, body=body)
+
+    async def retry(self, session: UUID | str, *, session_id: str | None = None, title: str | None = None) -> Branch:
+        """Fork before the last message of a user's, and send that again there."""
+        body = _given(session_id=session_id, title=title)
+        return await self._http.request("POST", path_of(session, "retry"), Branch, body=body)
+
+    async def edit(
+        self,
+        session: UUID | str,
+        message_id: UUID,
+        content: str,
+        *,
+        session_id: str | None = None,
+        title: str | None = None,
+    ) -> Branch:
+        """Fork before a message of a user's, and say something else in its place there."""
+        body = _given(content=content, session_id=session_id, title=title)
+        return await self._http.request("POST", path_of(session, f"messages/{message_id}/edit"), Branch, body=body)
+
+    # --- what it took
+
+    async def turns(self, session: UUID | str, *, after: str = "0", limit: int = 100) -> TurnPage:
+        """A page of a session's turns with what each of them took; go on with `after=page.next`."""
+        query = {"after": after, "limit": str(limit)}
+        return await self._http.request("GET", path_of(session, "turns"), TurnPage, query=query)
+
+    async def usage(
+        self,
+        session: UUID | str | None = None,
+        *,
+        by: Grouping = "day",
+        since: str | None = None,
+        until: str | None = None,
+    ) -> UsageReport:
+        """What you used in all your sessions, or in one: tokens, money, time. `since` and `until` are RFC 3339."""
+        path = "/usage" if session is None else path_of(session, "usage")
+        return await self._http.request("GET", path, UsageReport, query=_given(by=by, since=since, until=until))
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 async def create_session(

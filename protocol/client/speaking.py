@@ -22,7 +22,7 @@ from protocol.commands import (
 )
 from protocol.events import Ack
 
-__all__ = ["Remembered", "Speaker", "new_id"]
+__all__ = ["Remembered", "Speaker", "new_id", "rule_of"]
 
 #: What is made of a decision for later: a rule, or a rule about the whole tool for this session, or for all of yours.
 Remembered: TypeAlias = Remember | Literal["session", "user"]
@@ -69,7 +69,9 @@ class Speaker(ABC):
         Deciding raises ParleyError: ALREADY_RESOLVED when somebody was quicker, NOT_A_DECISION where the call does not
         allow this one.
         """
-        return await self.send(HitlDecision(id=new_id(), call_id=call_id, decision="approve", remember=_rule(remember)))
+        return await self.send(
+            HitlDecision(id=new_id(), call_id=call_id, decision="approve", remember=rule_of(remember))
+        )
 
     async def edit(self, call_id: str, arguments: Mapping[str, Any]) -> Ack:
         """Let a call run with these arguments instead of its own; they have to fit the tool's schema."""
@@ -80,7 +82,7 @@ class Speaker(ABC):
     async def reject(self, call_id: str, feedback: str | None = None, *, remember: Remembered | None = None) -> Ack:
         """Do not let a call run; `feedback` tells the agent why. With `remember`, so for others like it."""
         return await self.send(
-            HitlDecision(id=new_id(), call_id=call_id, decision="reject", feedback=feedback, remember=_rule(remember))
+            HitlDecision(id=new_id(), call_id=call_id, decision="reject", feedback=feedback, remember=rule_of(remember))
         )
 
     async def respond(self, call_id: str, text: str) -> Ack:
@@ -94,7 +96,8 @@ class Speaker(ABC):
         return asyncio.get_running_loop().time() - began
 
 
-def _rule(remember: Remembered | None) -> Remember | None:
+def rule_of(remember: Remembered | None) -> Remember | None:
+    """The rule that is meant."""
     return Remember(scope=remember) if isinstance(remember, str) else remember
 
 

@@ -43,13 +43,18 @@ async def run(code: str, server: RunningServer, **names: Any) -> None:
 
 @pytest.mark.feature("E02")
 @pytest.mark.parametrize("code", PAGE, ids=[str(number) for number in range(len(PAGE))])
-async def test_the_page_is_true(server: RunningServer, code: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_page_is_true(
+    server: RunningServer, code: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(FOLDER)
     await server.create_session(session_id="my-session", title="Mine")
     await run(code, server)
     out = capsys.readouterr().out
     if "calculate" in code:
         assert "[calculate: {'expression': '6*7'}]" in out
         assert "42" in out
+    elif "count_lines" in code:
+        assert re.search(r"`count_lines` returned: \d\d+", out)
     elif "Server" in code:
         assert "Mine 0\n" in out
     else:
@@ -83,6 +88,6 @@ async def test_so_are_the_examples_of_single_methods(server: RunningServer, caps
 
 def test_the_page_names_what_there_is() -> None:
     page = inspect.getdoc(protocol.client) or ""
-    assert len(PAGE) == page.count("    from parley import") == 5
+    assert len(PAGE) == page.count("    from parley import") == 6
     names = set(re.findall(r"`(\w+\.py)`", (FOLDER / "README.md").read_text(encoding="utf-8")))
     assert {path.name for path in FOLDER.glob("*.py")} == names

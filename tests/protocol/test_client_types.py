@@ -8,21 +8,39 @@ from uuid import UUID
 import pytest
 
 import parley
-from parley import AgentFailed, Client, Server, SyncClient, connect, connect_sync, create_session, events
+from parley import (
+    AgentFailed,
+    CallContext,
+    Client,
+    ClientTool,
+    Server,
+    SyncClient,
+    client_tool,
+    connect,
+    connect_sync,
+    create_session,
+    events,
+)
 from protocol import client as client_package
 from protocol.client import (
     AgentInfo,
     Answer,
+    ApprovalPage,
+    Branch,
     Chunk,
     CreatedSession,
     GrowingAnswer,
     HistoryMessage,
     HistoryPage,
+    Match,
+    Policies,
     Received,
     SessionInfo,
     SessionPage,
     State,
     Status,
+    TurnPage,
+    UsageReport,
 )
 from tests.support.server import RunningServer
 
@@ -69,6 +87,27 @@ async def test_so_has_all_that_is_asked_once(server: RunningServer) -> None:
         assert_type((await api.sessions()).sessions, list[SessionInfo])
         assert_type(await api.session("mine"), SessionInfo)
         assert_type(await api.agents(), list[AgentInfo])
+        assert_type((await api.sessions("mine")).sessions[0].match, Match | None)
+        assert_type(await api.approvals(), ApprovalPage)
+        assert_type(await api.policies("mine"), Policies)
+        assert_type(await api.turns("mine"), TurnPage)
+        assert_type(await api.usage(), UsageReport)
+        assert_type(await api.fork("mine"), Branch)
+
+
+@client_tool(read_only=True)
+def double(n: int, context: CallContext) -> int:
+    """Double a number."""
+    assert_type(context.call_id, str)
+    return 2 * n
+
+
+async def test_tools_and_what_waits_have_theirs(server: RunningServer) -> None:
+    assert_type(double, ClientTool)
+    async with connect(server.url, tools=[double]) as session:
+        assert_type(session.approvals, list[events.ApprovalRequired])
+        assert_type(session.clients, list[events.ClientInfo])
+        assert_type(session.running, list[str])
 
 
 def test_and_all_without_a_loop() -> None:
@@ -90,6 +129,6 @@ def test_and_all_without_a_loop() -> None:
 def test_the_public_names_are_there_and_documented() -> None:
     for name in client_package.__all__:
         found = getattr(client_package, name)
-        assert name in {"State", "Token", "Transport"} or found.__doc__, name
+        assert name in {"Grouping", "Offered", "Remembered", "State", "Token", "Transport"} or found.__doc__, name
     for name in ("AgentFailed", "Client", "Server", "SyncClient", "connect", "connect_sync", "create_session"):
         assert getattr(parley, name) is getattr(client_package, name)

@@ -96,7 +96,12 @@ def test_a_message_has_its_four_fields_and_only_those_that_are_there() -> None:
 
 def test_usage_is_there_also_when_nothing_was_used() -> None:
     done = TaskCompleted(turn_id=ID, status="completed", usage=Usage(), steps=1, duration_ms=0)
-    assert json.loads(payload_json(done))["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "cost": None}
+    assert json.loads(payload_json(done))["usage"] == {
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "total_tokens": 0,
+        "cost": None,
+    }
 
 
 def test_sync_says_from() -> None:
