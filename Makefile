@@ -2,7 +2,7 @@
 # Python >= 3.11 (with venv) is enough. PYTHON=... chooses the interpreter, ARGS=... is passed on.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench chaos features lock vendor screenshots format clean run-environment dev-environment
+.PHONY: help run test check bench chaos fuzz features lock vendor screenshots format clean run-environment dev-environment
 .NOTPARALLEL:
 
 # Relative, as a checkout's path may hold spaces.
@@ -35,6 +35,12 @@ bench: dev-environment ## measure (tests/benchmarks)
 
 chaos: dev-environment ## kill and disconnect a running deployment (tests/chaos)
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+# How many cases a route gets beside the systematic ones: FUZZ=1000 takes hours.
+FUZZ ?= 100
+
+fuzz: dev-environment ## call every route with all that the OpenAPI document allows and forbids (FUZZ=1000)
+	PARLEY_FUZZ=$(FUZZ) $(BIN)/python -m pytest -s tests/rest/test_openapi_fuzz.py $(ARGS)
 
 features: dev-environment ## the feature table with each row's tests
 	@$(BIN)/python -m pytest --features=table -q

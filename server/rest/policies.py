@@ -89,7 +89,7 @@ class PoliciesQuery(Struct, frozen=True):
     session_id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
 
 
-@ROUTES.get("/policies", query=PoliciesQuery, answer=PolicyList)
+@ROUTES.get("/policies", query=PoliciesQuery, answer=PolicyList, errors=(ErrorCode.NOT_FOUND, ErrorCode.SESSION_GONE))
 async def _list(request: web.Request) -> web.Response:
     """List the configured policies, and the rules that you made of your decisions."""
     services = request.app[SERVICES]

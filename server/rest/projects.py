@@ -81,7 +81,10 @@ class ProjectsQuery(Struct, frozen=True):
 class ProjectAgentBody(ProjectAgentSpec, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An agent to make; `type` is its name for programs, which no configured agent has."""
 
-    type: Annotated[str, Meta(min_length=1, max_length=64)]
+    type: Annotated[
+        str,
+        Meta(min_length=1, max_length=64, extra_json_schema={"pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)"}),
+    ]
 
 
 class ProjectAgentView(Struct, frozen=True, kw_only=True):

@@ -65,7 +65,7 @@ class UpdateSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ListQuery(Struct, frozen=True):
     """What `GET /sessions` takes; `q` is a text to find, white space around it aside; `project_id` as in `POST`."""
 
-    q: Annotated[str, Meta(max_length=200)] | None = None
+    q: Annotated[str, Meta(max_length=200, extra_json_schema={"pattern": r"\S"})] | None = None
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
     offset: Annotated[int, Meta(ge=0, le=2**31)] = 0
     active_only: bool = True
@@ -123,7 +123,7 @@ async def _create(request: web.Request) -> web.Response:
     )
 
 
-@ROUTES.get("/sessions", query=ListQuery, answer=(SessionList, FoundSessionList))
+@ROUTES.get("/sessions", query=ListQuery, answer=(SessionList, FoundSessionList), errors=(ErrorCode.NOT_FOUND,))
 async def _list(request: web.Request) -> web.Response:
     """List your sessions, the latest activity first; with `q` those in which a text is found."""
     query = query_of(request, ListQuery)

@@ -31,7 +31,14 @@ _MOST_GROUPS: Final = 1000
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _END: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
-Time: TypeAlias = Annotated[str, Meta(description="RFC 3339, with a time zone", examples=["2026-01-02T00:00:00Z"])]
+Time: TypeAlias = Annotated[
+    str,
+    Meta(
+        description="RFC 3339, with a time zone",
+        examples=["2026-01-02T00:00:00Z"],
+        extra_json_schema={"format": "date-time"},
+    ),
+]
 
 
 class TurnView(Struct, frozen=True, kw_only=True):

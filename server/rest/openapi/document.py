@@ -103,7 +103,7 @@ class _Document:
         if operation.query is not None:
             fields = self._schemas.fields(operation.query)
             for name, schema in fields["properties"].items():
-                yield _parameter(name, "query", without_null(schema), required=name in fields["required"])
+                yield _parameter(name, "query", _in_query(without_null(schema)), required=name in fields["required"])
         for name in operation.headers:
             yield _parameter(name, "header", self._schemas.of(HEADERS[name]), required=False)
 
@@ -146,6 +146,14 @@ class _Document:
 
     def _headers(self, names: Iterable[str]) -> Mapping[str, Any]:
         return {name: {"required": True, "schema": self._schemas.of(RESPONSE_HEADERS[name])} for name in names}
+
+
+def _in_query(schema: JsonSchema) -> JsonSchema:
+    """A switch is on, too, when it is there without a value."""
+    if schema.get("type") != "boolean":
+        return schema
+    switch = {"anyOf": [{"type": "boolean"}, {"const": ""}]}
+    return {**{key: value for key, value in schema.items() if key != "type"}, **switch}
 
 
 def _message(data: JsonSchema) -> JsonSchema:

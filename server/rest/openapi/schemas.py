@@ -50,6 +50,16 @@ _RULES: Final[Mapping[str, JsonSchema]] = {
     "HitlDecision": _DECISION,
     "HitlDecisionMessage": _DECISION,
     "DecisionBody": _DECISION,
+    "ForkBody": {
+        # At most one of them.
+        "not": {
+            "anyOf": [
+                {"allOf": [_given("seq"), _given("cursor")]},
+                {"allOf": [_given("seq"), _given("message_id")]},
+                {"allOf": [_given("cursor"), _given("message_id")]},
+            ]
+        }
+    },
     "QueueUpdate": {
         "oneOf": [_given("order"), _given("remove")],
         "properties": {"order": {"uniqueItems": True}},
