@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 from uuid import uuid4
 
 import pytest
 
+from server.agents.interface import AgentContext, AgentYield, ToolCallDelta, agent
 from server.app import create_app
-from tests.rest.scene import events, office, say, until, waiting
+from tests.rest.scene import events, office, porter, say, until, waiting
 from tests.rest.test_routes import routes
 from tests.rest.test_sessions import ask
 from tests.support.server import MakeServer
@@ -44,6 +46,33 @@ async def test_regression_14_what_failed_is_no_message(make_server: MakeServer) 
     assert "no ink" not in str(history)
     [turn] = (await ask(server, "GET", f"/sessions/{session}/turns"))[1]["turns"]
     assert turn["error"] == {"code": "ink_dry", "message": "there is no ink"}
+
+
+@agent(type="boss", description="Asks others.", delegates=("porter",))
+async def boss(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
+    """Asks the porter, and says what he said."""
+    last = context.history[-1]
+    if last.role == "tool":
+        yield f"he says: {last.content}"
+    else:
+        yield ToolCallDelta(0, "a", "ask_agent", '{"agent_type": "porter", "task": "carry"}')
+
+
+@pytest.mark.feature("A07", "A08")
+async def test_what_agents_ask_each_other_is_no_part_of_the_conversation(make_server: MakeServer) -> None:
+    server = await make_server(boss, porter)
+    session = await server.create_session()
+    # The inner turn's end, and the outer one's.
+    await say(server, session, "please", 2)
+    outer, inner = (await ask(server, "GET", f"/sessions/{session}/turns"))[1]["turns"]
+    history = await server.history(session)
+    assert [message["content"] for message in history][-1] == "he says: porter heard carry"
+    assert (outer["agent_type"], outer["parent_call_id"]) == ("boss", None)
+    assert (inner["agent_type"], inner["parent_call_id"]) == ("porter", history[2]["tool_call_id"])
+    _, fork = await ask(server, "POST", f"/sessions/{session}/fork")
+    assert [message["content"] for message in await server.history(fork["id"])] == [
+        message["content"] for message in history
+    ]
 
 
 @pytest.mark.feature("A08")
