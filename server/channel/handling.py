@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 import structlog
 
 from protocol.commands import Command
 from protocol.errors import ErrorCode, ParleyError
 from protocol.events import Ack
+from server.auth.grants import Grant
 from server.services import Services
 from server.turns.service import Origin
 from storage.sessions import Session
@@ -21,8 +23,10 @@ _log: Final = structlog.stdlib.get_logger("server.channel")
 _RETRY_AFTER: Final = 1.0
 
 
-async def carry_out(services: Services, session: Session, command: Command, origin: Origin) -> Ack:
-    """Carry out a command within `command_timeout`.
+async def carry_out(
+    services: Services, session: Session, command: Command, origin: Origin, *, guest: Grant | None = None
+) -> Ack:
+    """Carry out a command within `command_timeout`. The role of a `guest`, who has been here for a while, is asked for.
 
     Raises ParleyError with the command's id. UNAVAILABLE may come although the command took effect; sending it again
     under its id is right in both cases.
@@ -31,6 +35,9 @@ async def carry_out(services: Services, session: Session, command: Command, orig
     counters.commands += 1
     try:
         with services.limits.within(settings.command_timeout):
+            if guest is not None:
+                role = await services.access.role_now(guest, session.session_id)
+                origin = msgspec.structs.replace(origin, role=role)
             return await services.commands.handle(session, command, origin)
     except TimeoutError:
         counters.command_timeouts += 1
@@ -40,7 +47,8 @@ async def carry_out(services: Services, session: Session, command: Command, orig
             retry_after=_RETRY_AFTER,
             id=command.id,
         ) from None
-    except ParleyError:
+    except ParleyError as error:
+        error.id = command.id if error.id is None else error.id
         raise
     except Exception as error:
         _log.exception("a command failed", command=type(command).__name__, session_id=str(session.session_id))

@@ -7,7 +7,7 @@ in order, and whatever else shows that the peer lives.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -201,26 +201,18 @@ class _WebSocket(Connection, web.WebSocketResponse):
                 told = True
                 self._hub.reply(self.subscriber, ack)
 
+        grant, client_id = self.subscriber.grant, self.subscriber.client_id
+        if grant.expired(self._hub.clock.now()):
+            self._hub.end(self.subscriber, ErrorCode.TOKEN_EXPIRED)
+            return None
+        origin = Origin(user_id=grant.user_id, client_id=client_id, transport=self.name, role=grant.role, tell=tell)
         try:
-            origin = await self._origin(tell)
-            ack = await carry_out(self._services, self._session, command, origin)
+            ack = await carry_out(self._services, self._session, command, origin, guest=grant if grant.guest else None)
         except ParleyError as error:
             return None if told else CommandError.of(error)
         finally:
             waits = False
         return None if told else ack
-
-    async def _origin(self, tell: Callable[[Ack], None]) -> Origin:
-        """Whose command it is. Raises ParleyError TOKEN_EXPIRED, and NOT_FOUND for a member that is none any more."""
-        grant, role = self.subscriber.grant, self.subscriber.grant.role
-        if grant.expired(self._hub.clock.now()):
-            self._hub.end(self.subscriber, ErrorCode.TOKEN_EXPIRED)
-            raise ParleyError(ErrorCode.TOKEN_EXPIRED, "the token has expired that this connection was opened with")
-        if grant.guest:
-            role = await self._services.access.role_now(grant, self._session.session_id)
-        return Origin(
-            user_id=grant.user_id, client_id=self.subscriber.client_id, transport=self.name, role=role, tell=tell
-        )
 
     def _is_burst(self) -> bool:
         """Count a malformed command; whether it was one too many."""

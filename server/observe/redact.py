@@ -53,6 +53,8 @@ _DEPTH: Final = 6
 _PATTERNS: Final = (
     (re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]+"), rf"\1{REDACTED}"),
     (re.compile(r"(?i)(parley\.bearer\.)[A-Za-z0-9._~+/=-]+"), rf"\1{REDACTED}"),
+    # A login's cookie.
+    (re.compile(r"(?i)\b(parley=)[^\s;'\"\\]+"), rf"\1{REDACTED}"),
     # A URL's whole query, as nobody knows what somebody puts there: of a path, a full URL, or a request line.
     (re.compile(r"(?<=[\w/.~%-])\?[\w.~%\[\]-]+=[^\s'\"<>\\]*"), f"?{REDACTED}"),
     # The password of a database's or a proxy's URL.
@@ -63,7 +65,8 @@ _PATTERNS: Final = (
 def redact_text(text: str) -> str:
     """The text without anything that looks like a credential or the query of a URL."""
     # Hardly any text has what all the patterns begin with, and looking for that costs a tenth of trying them.
-    if "?" not in text and "://" not in text and "bearer" not in text.lower():
+    lower = text.lower()
+    if "?" not in text and "://" not in text and "bearer" not in lower and "parley=" not in lower:
         return text
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
