@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from server.agents.client_tools import CLIENT_TOOLS
+from server.agents.interface import AgentDefinition
 from server.config import Config, load, read
 from server.config.keys import sections
 from server.config.reference import template
 from server.config.secrets import HIDDEN
 from server.config.shown import entries
+from server.turns.policy import Policy
 
 FILE = """
 [[policies]]
@@ -77,9 +80,24 @@ def test_they_are_read_in_their_order(tmp_path: Path) -> None:
     assert str(config.source('prices."gpt-4.1".prompt')).endswith("line 18")
 
 
+@pytest.mark.feature("A06", "S30")
+def test_policies_of_a_file_decide(tmp_path: Path) -> None:
+    config = configured(tmp_path, FILE)
+    policy = Policy(config.policies, config.approvals)
+    coder = AgentDefinition(type="coder", name="Coder", allowed_tools=("*",))
+    tool = CLIENT_TOOLS["execute_command"]
+    allowed = policy.verdict(coder, tool, tool.name, {"command": "npm test"})
+    assert (allowed.effect, allowed.rule) == ("allow", "policies[0]")
+    asked = policy.verdict(coder, tool, tool.name, {"command": "npm publish"})
+    assert (asked.effect, asked.rule, asked.allowed_decisions) == ("ask", "policies[1]", ("approve", "reject"))
+    assert asked.timeout is None, "0 is never"
+    other = policy.verdict(AgentDefinition(type="x", name="X", allowed_tools=("*",)), tool, tool.name, {})
+    assert (other.rule, other.timeout) == ("default.changes", 600)
+
+
 def test_they_are_shown_without_their_secrets(tmp_path: Path) -> None:
     shown = {entry.name: entry.value for entry in entries(configured(tmp_path, FILE))}
-    assert shown["policies[0].arguments.command" if "policies[0].arguments.command" in shown else "policies[0].tool"]
+    assert shown["policies[0].arguments.command"] == "npm test"
     assert shown["mcp.files.env.TOKEN"] == HIDDEN
     assert shown["mcp.search.headers.X-Whatever"] == HIDDEN
     assert shown["mcp.search.url"] == "https://tools.example.org/mcp?code=***"
