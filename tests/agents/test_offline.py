@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.agents.client_tools import CLIENT_TOOLS
 from server.agents.config import AgentsConfig, OfflineConfig
 from server.agents.interface import AgentError, Finish, Text, ToolCallDelta, UsageReport
 from server.agents.offline import OFFLINE, OfflineAgent
@@ -15,7 +16,7 @@ from server.agents.offline.intents import INTENTS, decide
 from server.agents.offline.samples import EMOJI, MARKDOWN, TOPICS
 from server.agents.offline.scene import Scene
 from server.agents.offline.tokens import tokens
-from server.agents.registry import Registry
+from server.agents.registry import ASK_AGENT_TOOL, HANDOFF_TOOL, Registry
 from tests.agents.support import Clock, Step, assistant, context, result, run
 
 AGENT = OfflineAgent(OFFLINE, OfflineConfig(speed=0))
@@ -120,13 +121,13 @@ async def test_it_explains_the_server(word: str) -> None:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_what_an_explanation_suggests_runs_in_the_server(topic: str) -> None:
-    suggested = re.findall(r"`((?:call|what|list|read|count) [^`]+)`", TOPICS[topic])
-    assert bool(suggested) is (topic in {"transport", "resume", "tool"})
+def test_what_an_explanation_suggests_is_understood(topic: str) -> None:
+    suggested = re.findall(r"`((?:call|what|list|read|count|write|ask|hand) [^`]+)`", TOPICS[topic])
+    assert bool(suggested) is (topic in {"transport", "resume", "tool", "approval", "agent"})
     for request in suggested:
         scene = Scene(context(AGENT, request, tools=TOOLS), HINT)
         calls = [call.name for step in plan(scene) for call in step]
-        assert set(calls) <= set(REGISTRY.server_tools)
+        assert set(calls) <= {*REGISTRY.server_tools, *CLIENT_TOOLS, HANDOFF_TOOL, ASK_AGENT_TOOL}
         assert calls or request.startswith("count")
 
 

@@ -28,7 +28,9 @@ OFFLINE = AgentDefinition(
     name="Offline",
     description="Needs no model: answers by fixed rules, so that every feature of the server can be tried.",
     allowed_tools=(ALL_TOOLS,),
+    extra_tools=True,
     handoffs=("orchestrator", "coder", "architect", "debug", "ask", "universal"),
+    delegates=("orchestrator", "coder", "architect", "debug", "ask", "universal"),
 )
 """The offline agent under its own name; under another definition it stands in for that agent."""
 

@@ -106,6 +106,12 @@ PHRASES = (
         _groups,
         "move a.md to b.md",
     ),
+    _phrase(
+        "ask_agent",
+        r"ask\s+the\s+(?P<agent_type>[\w-]+?)(?:\s+agent)?(?:\s+to|:)\s+(?P<task>.+)",
+        _groups,
+        "ask the architect to count to 5",
+    ),
     _phrase("ask_followup_question", r"ask\s+me\s+(?P<question>.+)", _groups, "ask me which colour I like"),
     _phrase(
         "handoff",

@@ -31,22 +31,25 @@ TOPICS = {
     ),
     "queue": (
         "**The queue.** A message sent while I am answering waits by default (`on_busy: enqueue`); `reject` refuses "
-        "it. Waiting messages can be reordered or removed with `queue_update`. To end my answer first, send `cancel`: "
-        "this version refuses `interrupt` and `steer`."
+        "it, `interrupt` ends my answer and is next, `steer` joins my turn before its next step. Waiting messages can "
+        "be reordered or removed with `queue_update`."
     ),
     "approval": (
-        "**Approvals.** The protocol has words for them (`approval_required`, `hitl_decision`), but this version asks "
-        "nobody: a server tool that an agent may call runs at once, and nothing runs on your machine."
+        "**Approvals.** What changes something asks first (`approval_required`), and runs when a person says so "
+        "(`hitl_decision`: `approve`, `edit`, `reject`, `respond`), on any device, today or next week, whatever "
+        "restarted meanwhile. Try `write the file hello.txt with hi`; it runs where a client offers it, such as "
+        "`parley chat --folder .`. Policies in the configuration say what is asked."
     ),
     "tool": (
-        "**Tools.** Tools run in the server: those that come with it, and functions of yours under `@tool`. Arguments "
-        "stream as they are written. Try `call clock and calculate 2+2`, or `what time is it then calculate 6*7` for "
-        "two steps. Tools that would run where you are, such as `read_file`, cannot be offered to this version: "
-        "calling one gives an error."
+        "**Tools.** Tools run in the server (those that come with it, functions of yours under `@tool`, servers that "
+        "speak MCP), or where you are: a client offers them with `register_tools`, as `parley chat --folder .` does. "
+        "Arguments stream as they are written. Try `call clock and calculate 2+2`, or `what time is it then calculate "
+        "6*7` for two steps, or `read README.md`."
     ),
     "agent": (
         "**Agents.** Send `switch_agent`, or give `agent_type` with a message, to choose who answers. `GET /agents` "
-        "lists them. An agent of your own is one async generator function."
+        "lists them. I hand my turn over with `hand over to coder`, and ask somebody with `ask the architect "
+        "to count to 5`. An agent of your own is one async generator function."
     ),
     "delta": (
         "**Streaming.** While a message is being written, `message_delta` events carry its pieces with their offset in "
