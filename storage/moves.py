@@ -26,7 +26,10 @@ __all__ = [
     "OpenApproval",
     "ParentResult",
     "RequestRow",
+    "Started",
+    "SteerPlan",
     "Switch",
+    "Waiting",
 ]
 
 #: The states of the lifecycle `tool_call` that are stored; a call that was only requested is not.
@@ -229,3 +232,38 @@ class Advance(Struct, frozen=True, kw_only=True):
     next_message_id: UUID | None = None
     expected_news: int | None = None
     park: bool = False
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A message in a session's queue, and the session's agent and owner."""
+
+    message_id: UUID
+    content: str
+    agent_type: str | None
+    command_id: str
+    client_id: str | None
+    current_agent: str
+    owner: str
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """A waiting message that becomes a turn: ids made beforehand, events encoded beforehand."""
+
+    session_id: UUID
+    message_id: UUID
+    agent_type: str
+    agent_is_default: bool
+    turn_id: UUID
+    answer_id: UUID
+    worker_id: UUID
+    now: datetime
+    events: Sequence[NewEvent]
+    message_ordinal: int
+
+
+class SteerPlan(Struct, frozen=True, kw_only=True):
+    """Waiting messages that become part of the running turn: their ids, each with the ordinal of its event."""
+
+    messages: Sequence[tuple[UUID, int]]
+    events: Sequence[NewEvent]
+    now: datetime

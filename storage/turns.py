@@ -13,7 +13,6 @@ from msgspec import Struct
 from storage import parameters
 from storage.claims import AnsweredError, Claim, LostClaimError, NewsError, claims_of
 from storage.commits import Committed, committed
-from storage.log import NewEvent
 from storage.moves import (
     Advance,
     Call,
@@ -28,7 +27,10 @@ from storage.moves import (
     OpenApproval,
     ParentResult,
     RequestRow,
+    Started,
+    SteerPlan,
     Switch,
+    Waiting,
 )
 from storage.pool import Database, columns
 
@@ -83,41 +85,6 @@ class StepCalls(Struct, frozen=True):
     calls: list[Call]
     news: int
     cancel_requested: bool
-
-
-class Waiting(Struct, frozen=True, kw_only=True):
-    """A message in a session's queue, and the session's agent and owner."""
-
-    message_id: UUID
-    content: str
-    agent_type: str | None
-    command_id: str
-    client_id: str | None
-    current_agent: str
-    owner: str
-
-
-class Started(Struct, frozen=True, kw_only=True):
-    """A waiting message that becomes a turn: ids made beforehand, events encoded beforehand."""
-
-    session_id: UUID
-    message_id: UUID
-    agent_type: str
-    agent_is_default: bool
-    turn_id: UUID
-    answer_id: UUID
-    worker_id: UUID
-    now: datetime
-    events: Sequence[NewEvent]
-    message_ordinal: int
-
-
-class SteerPlan(Struct, frozen=True, kw_only=True):
-    """Waiting messages that become part of the running turn: their ids, each with the ordinal of its event."""
-
-    messages: Sequence[tuple[UUID, int]]
-    events: Sequence[NewEvent]
-    now: datetime
 
 
 class ExpiresSoon(NamedTuple):

@@ -158,8 +158,9 @@ class Process:
     def _plan(self, claim: Claim, calls: list[Call], *, cancelling: bool) -> Advance:
         now = self.world.now()
         thread = claim.turn_id if claim.depth else None
-        events, messages, ended, expired, withdrawn = [], [], [], [], []
-        dispatches, children = [], []
+        events, messages, ended, dispatches, children = [], [], [], [], []
+        expired: list[UUID] = []
+        withdrawn: list[UUID] = []
         for call in calls:
             late = (
                 call.approval is not None and call.approval.expires_at is not None and call.approval.expires_at <= now

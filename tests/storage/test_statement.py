@@ -20,8 +20,10 @@ from storage.commits import Committed
 from storage.log import StoredEvent
 from storage.sessions import Session
 from storage.turns import Advance, Started
+from tests.storage.calling import Calling, asked_call, client_call, dispatch
 from tests.storage.conftest import Open
 from tests.storage.scene import AGENT, PATIENCE, Scene, rival_scene
+from tests.storage.test_threads import interrupt
 from tests.storage.wire import wire_to
 from tests.support.database import Cluster
 
@@ -162,6 +164,35 @@ async def test_a_command_is_one_round_trip(cluster: Cluster) -> None:
             await scene.remove(session, f"remove-{number}", added.message_id)
             await scene.turns.advance(claim, Advance(step_state="running"), scene.now())
         assert wire.trips - before == 5 * 7
+        await scene.audit()
+
+
+async def test_what_concerns_calls_is_one_round_trip_too(cluster: Cluster) -> None:
+    async with wire_to(cluster) as wire:
+        scene = Scene(await wire.open(max_size=1))
+
+        async def one() -> list[int]:
+            ours, asked = client_call(), asked_call()
+            before = wire.trips
+            # A session, its first message, the step's calls.
+            turn = await Calling.begun(scene, ours, asked)
+            trips = [wire.trips - before]
+            for work in (
+                lambda: turn.park(dispatches=[dispatch(ours)]),
+                lambda: turn.result(ours),
+                lambda: turn.decide(asked),
+                lambda: interrupt(scene, turn.session, "now", turn.claim.turn_id),
+                lambda: scene.turns.claim_due(scene.worker, scene.now(), 10),
+                lambda: scene.calls.claim_for_tools(scene.worker, turn.session.session_id, ["look"]),
+                lambda: scene.calls.find(turn.session.session_id, ours.call_id),
+            ):
+                before = wire.trips
+                await work()
+                trips.append(wire.trips - before)
+            return trips
+
+        await one()  # each statement is prepared once
+        assert await one() == [3, 1, 1, 1, 1, 1, 1, 1]
         await scene.audit()
 
 

@@ -6,7 +6,7 @@ As in `test_snapshots.py`, another process does something in a transaction that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 from uuid import UUID
 
@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from protocol.errors import ErrorCode, ParleyError
+from storage.commands import Reply
 from storage.ids import new_id
 from storage.turns import Advance, Call, Claim, LostClaimError, NewsError
 from tests.storage.calling import Calling, asked_call, asking, child_of, client_call, dispatch, ending
@@ -79,7 +80,7 @@ async def test_a_turn_that_was_parked_meanwhile_is_claimed(any_scene: Scene, wha
     await turn.move(Advance(step_state="tools", dispatches=[dispatch(call)]))
     async with rival_scene(any_scene.database) as (elsewhere, rival):
         assert (await at(elsewhere, turn).park()).parked
-        work = {
+        work: dict[str, Callable[[], Coroutine[object, object, Reply]]] = {
             "result": lambda: turn.result(call),
             "decision": lambda: turn.decide(asked),
             "cancel": turn.cancel,
@@ -188,29 +189,35 @@ async def test_calls_that_were_stored_meanwhile_are_found_by_tools(any_scene: Sc
     await any_scene.audit()
 
 
-@pytest.mark.parametrize("first", ["parent", "child"])
-async def test_a_parent_never_waits_for_an_answer_that_is_there(any_scene: Scene, first: str) -> None:
+async def asked_another(scene: Scene) -> tuple[Calling, Claim, Advance]:
+    """A turn, the one below that answers its call, and that one's last move."""
     call = agent_call()
-    turn = await Calling.begun(any_scene, call)
+    turn = await Calling.begun(scene, call)
     child = child_of(call)
     events = [event("message_created"), event("task_started")]
     await turn.move(Advance(step_state="tools", events=events, children=[child]))
     below = child_claim(turn.claim, child)
-    last = answer(below, turn.claim, call)
+    return turn, below, answer(below, turn.claim, call)
+
+
+async def test_a_parent_that_was_parked_meanwhile_is_claimed_for_its_answer(any_scene: Scene) -> None:
+    turn, below, last = await asked_another(any_scene)
     async with rival_scene(any_scene.database) as (elsewhere, rival):
-        if first == "parent":
-            assert (await at(elsewhere, turn).park()).parked
-            ended = await waiting(rival, any_scene.turns.advance(below, last, any_scene.now()))
-        else:
-            assert (await elsewhere.turns.advance(below, last, elsewhere.now())).parent is None
-            parked = await waiting(rival, turn.park())
-    if first == "parent":
-        parent = (await ended).parent
-        assert parent is not None
-        assert (parent.turn_id, parent.news) == (turn.claim.turn_id, 1)
-    else:
-        with pytest.raises(NewsError):
-            await parked
+        assert (await at(elsewhere, turn).park()).parked
+        ended = await waiting(rival, any_scene.turns.advance(below, last, any_scene.now()))
+    parent = (await ended).parent
+    assert parent is not None
+    assert (parent.turn_id, parent.news) == (turn.claim.turn_id, 1)
+    await any_scene.audit()
+
+
+async def test_a_parent_does_not_wait_for_an_answer_that_came_meanwhile(any_scene: Scene) -> None:
+    turn, below, last = await asked_another(any_scene)
+    async with rival_scene(any_scene.database) as (elsewhere, rival):
+        assert (await elsewhere.turns.advance(below, last, elsewhere.now())).parent is None
+        parked = await waiting(rival, turn.park())
+    with pytest.raises(NewsError):
+        await parked
     await any_scene.audit()
 
 
