@@ -137,8 +137,9 @@ async def test_the_command_line_does_what_is_promised(server: RunningServer, tmp
 @pytest.mark.feature("A06")
 async def test_the_agent_answers_and_the_server_greets_as_shown(tmp_path: Path, database_url: str) -> None:
     (tmp_path / "mine.py").write_text(code_with("@agent"), encoding="utf-8")
-    (config,) = blocks("toml")
-    (tmp_path / "mine.toml").write_text(config, encoding="utf-8")
+    config, more, servers = blocks("toml")
+    assert "mcp" in tomllib.loads(servers)
+    (tmp_path / "mine.toml").write_text(f"{config}\n{more}", encoding="utf-8")
     arguments = ("serve", "--port", "0", "--config", str(tmp_path / "mine.toml"), "--database-url", database_url)
     greeting = blocks("text")[0].splitlines()
     async with start(*arguments) as process:
@@ -157,34 +158,6 @@ async def test_the_agent_answers_and_the_server_greets_as_shown(tmp_path: Path, 
                         break
                     case _:
                         pass
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        {"type": "user_message", "content": "x", "on_busy": "interrupt"},
-        {"type": "user_message", "content": "x", "on_busy": "steer"},
-        {"type": "register_tools", "tools": []},
-    ],
-    ids=str,
-)
-async def test_what_is_not_there_yet_is_refused(server: RunningServer, command: dict[str, object]) -> None:
-    """Whoever makes one of these work also changes the README and what the offline agent explains."""
-    session = await server.create_session()
-    status, problem = await server.command(session, **command)
-    assert (status, problem["code"]) == (501, "not_supported")
-
-
-async def test_an_agent_that_is_to_hand_over_cannot_yet(server: RunningServer) -> None:
-    """As above."""
-    session = await server.create_session()
-    async with connect(server.url, session) as client, asyncio.timeout(30):
-        await client.say("hand over to the coder")
-        async for event in client:
-            if event.event_type == "task_completed":
-                break
-    async with server.client.get(f"/sessions/{session}") as response:
-        assert (await response.json())["current_agent"] == "offline"
 
 
 # --- names and links
