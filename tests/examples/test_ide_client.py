@@ -15,6 +15,7 @@ from tests.cli.support import environment
 from tests.support.server import MakeServer, RunningServer
 
 ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "examples" / "ide_client.py"
 
 #: What the agent does, one call a step.
 PLAN = [
@@ -56,7 +57,7 @@ def project(tmp_path: Path) -> Path:
 async def work(server: RunningServer, project: Path, answers: str) -> tuple[list[str], str]:
     """What came of each call, and all that was shown."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, ROOT / "examples" / "ide_client.py", server.url, str(project), "build it"),
+        *(sys.executable, str(PROGRAM), server.url, str(project), "build it"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -107,7 +108,7 @@ async def test_a_tool_may_be_allowed_once_for_all_and_nobody_approves_nothing(
 async def test_it_says_what_it_wants_and_what_went_wrong(project: Path, unused_tcp_port: int) -> None:
     async def errors(*arguments: str) -> str:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, ROOT / "examples" / "ide_client.py", *arguments),
+            *(sys.executable, str(PROGRAM), *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=environment(PYTHONPATH=str(ROOT)),
