@@ -33,6 +33,9 @@ __all__ = ["Channel", "ChannelActions"]
 #: Pieces of others' messages that wait for events; those beyond are dropped, and asked for later.
 _MOST_HELD: Final = 256
 
+#: Messages that are known to be over: more than can be under way at once.
+_MOST_OVER: Final = 8
+
 _MESSAGE: Final = EVENT_NAMES[MessageCreated]
 
 #: A WebSocket ping without a payload (RFC 6455, section 5.5.2): browsers answer it by themselves.
@@ -88,6 +91,7 @@ class Channel:
         "_groups",
         "_held",
         "_outbox",
+        "_over",
         "_settings",
         "_text_id",
         "epoch",
@@ -116,6 +120,8 @@ class Channel:
         self._counters = counters
         self._actions = actions
         self._early: dict[int, Event] = {}
+        #: Messages that were being written, and are complete since a short while ago.
+        self._over: tuple[UUID, ...] = ()
         #: Pieces of others' messages that wait for events.
         self._held: Sequence[MessageDelta] = ()
         #: One a wire in use: seldom two, never more than there are wires.
@@ -192,7 +198,9 @@ class Channel:
 
     def delta(self, delta: MessageDelta, *, here: bool = True) -> None:
         """A piece of a message; pieces of one turn of the loop that fit together go out as one."""
-        self.live.apply(delta, here=here)
+        if delta.message_id in self._over or not self.live.apply(delta, here=here):
+            # Whoever writes it was paused, and somebody else has the message by now: it will find out.
+            return
         if not self._anybody_live:
             return
         items = self._out().items
@@ -332,7 +340,9 @@ class Channel:
             self.ring.append(event)
             if self.live and event.event_type == _MESSAGE:
                 # Whoever wrote it, here or elsewhere: the durable message has the last word.
-                self.live.close(_message_id(event))
+                message_id = _message_id(event)
+                if message_id is not None and self.live.close(message_id):
+                    self._over = (*self._over, message_id)[-_MOST_OVER:]
             if self._anybody_live:
                 self._out().items.append(event)
             event = self._early.pop(self.head + 1, None)

@@ -88,22 +88,23 @@ class LiveTexts:
     def __contains__(self, message_id: UUID) -> bool:
         return message_id in self._messages
 
-    def apply(self, delta: MessageDelta, *, here: bool = True) -> None:
+    def apply(self, delta: MessageDelta, *, here: bool = True) -> bool:
         """Take in the next delta; one of an older attempt, or wholly known, changes nothing.
 
-        `here`: this process writes the message.
+        `here`: this process writes the message. False for an older attempt, which nobody needs to see.
         """
         message = self._messages.get(delta.message_id)
         if message is None or delta.attempt > message.attempt:
             message = self._messages[delta.message_id] = _Message(delta.attempt, here=here)
         elif delta.attempt < message.attempt:
-            return
+            return False
         key = (delta.part, delta.call_id)
         part = message.parts.get(key)
         if part is None or delta.offset > part.base + part.units:
             # What lies before is known to nobody here; the durable message will have the last word.
             part = message.parts[key] = _Part(delta.offset)
         part.append(split_text(delta.text, part.base + part.units - delta.offset)[1])
+        return True
 
     def length(self, delta: MessageDelta) -> int | None:
         """How many UTF-16 code units are known of the text that a delta belongs to; None: of a later attempt."""
@@ -115,10 +116,9 @@ class LiveTexts:
         part = message.parts.get((delta.part, delta.call_id))
         return 0 if part is None else part.base + part.units
 
-    def close(self, message_id: UUID | None) -> None:
-        """Forget a message: the durable one has taken its place."""
-        if message_id is not None:
-            self._messages.pop(message_id, None)
+    def close(self, message_id: UUID | None) -> bool:
+        """Forget a message: the durable one has taken its place; whether it was being written."""
+        return message_id is not None and self._messages.pop(message_id, None) is not None
 
     def close_here(self, message_id: UUID) -> int | None:
         """Forget a message if this process writes it; the attempt in which it did."""

@@ -71,6 +71,7 @@ async def commands(request: web.Request) -> web.StreamResponse:
     client_id = client_id_of(request)
     encoding = _encoding(request)
     session = await services.access.session_to_command(request)
+    await _check_client(request, session, client_id)
     data = await _body(request, settings)
     if not _is_array(data, encoding):
         command = await services.decoding.command(data, encoding, settings)
@@ -90,6 +91,13 @@ async def commands(request: web.Request) -> web.StreamResponse:
 def _origin(request: web.Request, session: Session, client_id: str | None) -> Origin:
     user_id = principal_of(request).user_id
     return Origin(user_id=user_id, client_id=client_id, transport="http", role=session.role)
+
+
+async def _check_client(request: web.Request, session: Session, client_id: str | None) -> None:
+    """Refuse whoever speaks for another user's client. The owner may do all that his guests' clients may."""
+    user_id = principal_of(request).user_id
+    if client_id is not None and user_id != session.owner:
+        await request.app[SERVICES].presence.check(session.session_id, client_id, user_id)
 
 
 async def _as_known_now(request: web.Request, session: Session, items: Sequence[Command | ParleyError]) -> Session:

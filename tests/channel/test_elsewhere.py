@@ -310,3 +310,21 @@ async def test_where_no_turn_is_under_way_nothing_is_asked(bus: NotingBus) -> No
     desk.listen()
     await settle(30)
     assert opened.asked == []
+
+
+async def test_a_writer_that_was_paused_shows_nothing_of_what_others_have_finished(desk: Desk, bus: NotingBus) -> None:
+    peer = desk.listen()
+    await settle(30)
+    desk.hub.delta(desk.session_id, delta(0, "first "))
+    await settle(30)
+    # It slept past its lease; another process wrote the message again, and completed it.
+    bus.ear.on_delta(desk.session_id, delta(0, "again", attempt=2))
+    desk.hub.delta(desk.session_id, delta(6, "goes on"))
+    desk.store(message())
+    bus.ear.on_hint(desk.session_id, 1)
+    await settle(30)
+    desk.hub.delta(desk.session_id, delta(13, " and on"))
+    await settle(30)
+    assert peer.types == ["connected", "sync", "message_delta", "message_delta", "message_created"]
+    assert peer.text(MESSAGE) == "again"
+    assert desk.hub.live(desk.session_id) == []
