@@ -290,16 +290,17 @@ async def test_who_joins_in_mid_turn_is_told_again_what_is_open(bus: NotingBus) 
 
 
 async def test_what_happens_while_it_is_asked_what_is_open_comes_after_it(bus: NotingBus) -> None:
+    here = Desk()
+
     class Slow(Open):
         async def of(self, session_id: UUID, client_id: str) -> Sequence[Payload]:
             # Somebody decides, a moment after the tables were read.
             found = await super().of(session_id, client_id)
-            desk.commit(b"{}")
+            here.commit(b"{}")
             return found
 
-    desk = Desk()
-    desk.hub.connect(bus, Slow(APPROVAL))
-    peer = desk.listen(session=msgspec.structs.replace(desk.log.session(), active_turn=UUID(int=6)))
+    here.hub.connect(bus, Slow(APPROVAL))
+    peer = here.listen(session=msgspec.structs.replace(here.log.session(), active_turn=UUID(int=6)))
     await settle(30)
     assert peer.types == ["connected", "sync", "approval_required", "message_created"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import asyncpg
@@ -39,7 +39,7 @@ class Slow:
 
     def agent(self) -> FunctionAgent:
         @agent(type="slow", description="Waits for its words.")
-        async def slow(_: AgentContext) -> AsyncIterator[AgentYield]:
+        async def slow(_: AgentContext) -> AsyncGenerator[AgentYield, None]:
             self.running += 1
             try:
                 while (word := await self.words.get()) is not None:
