@@ -117,6 +117,7 @@ class Runner:
         self._registering: asyncio.Task[None] | None = None
         #: What a replay brought that is for us, until it is known what became of it.
         self._replayed: dict[str, _Call] | None = None
+        self._replayed_bytes = 0
         self._open: dict[str, _Call] = {}
         self._open_bytes = 0
         self._done: OrderedDict[str, Outcome | None] = OrderedDict()
@@ -188,9 +189,9 @@ class Runner:
         """Take an event of `size` bytes."""
         match payload:
             case Connected():
-                self._replayed = {}
+                self._replayed, self._replayed_bytes = {}, 0
             case ResyncRequired() if self._replayed is not None:
-                self._replayed.clear()
+                self._replayed, self._replayed_bytes = {}, 0
             case Sync():
                 self._register_again()
                 replayed, self._replayed = self._replayed or {}, None
@@ -210,22 +211,26 @@ class Runner:
         for call_id in call_ids:
             if (call := self._open.get(call_id)) is not None:
                 call.give_up()
-            if self._replayed:
-                self._replayed.pop(call_id, None)
+            self._let_go(call_id)
+
+    def _let_go(self, call_id: str) -> None:
+        """It need not be run when the replay is over."""
+        call = self._replayed.pop(call_id, None) if self._replayed else None
+        self._replayed_bytes -= 0 if call is None else call.size
 
     def _dispatched(self, envelope: Envelope, event: ToolDispatched, size: int) -> None:
         if event.client_id != self._client_id:
             # Given to somebody else: what is under way here goes on, as the first result counts, whosever it is.
-            if self._replayed:
-                self._replayed.pop(event.call_id, None)
+            self._let_go(event.call_id)
             return
         if not 0 < len(event.call_id) <= _LONGEST_ID:
             return  # it could not be answered
         call = _Call(event, f"{envelope.session_id}/{event.call_id}", size, _lease(envelope, event))
         if self._replayed is None:
             self._begin(call)
-        elif len(self._replayed) < _MOST_OPEN:
+        elif len(self._replayed) < _MOST_OPEN and self._replayed_bytes + size <= _MOST_OPEN_BYTES:
             self._replayed[event.call_id] = call
+            self._replayed_bytes += size
 
     def _begin(self, call: _Call) -> None:
         call_id = call.event.call_id

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 import pytest
 from msgspec import Raw
 
 from protocol.client import HistoryMessage, Received
-from protocol.durable import AgentSwitched, QueueChanged, TaskCompleted, TaskStarted, ToolCall, ToolResultEvent
+from protocol.durable import (
+    AgentSwitched,
+    QueueChanged,
+    TaskCompleted,
+    TaskStarted,
+    ToolCall,
+    ToolDispatched,
+    ToolResultEvent,
+)
 from protocol.envelope import Envelope
 from protocol.events import (
     EVENT_NAMES,
@@ -20,6 +29,7 @@ from protocol.events import (
     MessageCreated,
     Payload,
     SessionInfo,
+    ToolProgressEvent,
     TurnError,
     Usage,
 )
@@ -194,3 +204,34 @@ def test_the_past_looks_like_the_present(arguments: str, shown: str) -> None:
         *("> add **it**", "", f"▸ sum({shown}) → 1", "▸ tool() → 2", ""),
         *("● coder", "One and nothing.", "", "It is 1."),
     ]
+
+
+@pytest.mark.feature("A02", "A05")
+def test_what_agents_ask_each_other_stands_indented_and_disturbs_nothing() -> None:
+    page = Page()
+    agent: dict[str, Any] = {"agent_type": "boss", "agent_id": ONE, "agent_name": "Boss"}
+    call = ToolCall(call_id="a", turn_id=ONE, message_id=ONE, name="ask_agent", arguments={}, executor="server")
+    inner = ToolCall(call_id="b", turn_id=TWO, message_id=TWO, name="read", arguments={}, executor="client")
+    page.show(TaskStarted(turn_id=ONE, message_id=ONE, **agent), call)
+    page.show(TaskStarted(turn_id=TWO, message_id=TWO, parent_call_id="a", **(agent | {"agent_type": "coder"})))
+    page.show(created("look into it", role="user", turn_id=TWO, parent_call_id="a"), inner)
+    page.show(
+        ToolDispatched(call_id="b", turn_id=TWO, deadline=None, name="read", arguments={"edited": 1}, client_id="me"),
+        ToolProgressEvent(call_id="b", message="half\x1b", fraction=0.5),
+    )
+    assert page.open[-2:] == ["\u25b8 ask_agent() \u2026", "  \u25b8 read(edited=1) \u2026 half 50%"]
+    page.show(ToolResultEvent(call_id="b", turn_id=TWO, name="read", executor="client", result="text"))
+    page.show(created("found it", turn_id=TWO, parent_call_id="a", agent_type="coder"))
+    done: dict[str, Any] = {"usage": Usage(), "steps": 1, "duration_ms": 1}
+    page.show(TaskCompleted(turn_id=TWO, status="completed", parent_call_id="a", **done))
+    # It was the asked agent's turn that ended, not ours.
+    assert page.conversation.turn is not None
+    assert page.conversation.agent == "boss"
+    assert page.printed == [
+        "  \u25cf asks: look into it",
+        "  \u25b8 read(edited=1) \u2192 text",
+        "  \u25cf coder: found it",
+    ]
+    page.show(TaskCompleted(turn_id=ONE, status="completed", **done))
+    running: object = page.conversation.turn
+    assert (running, page.open) == (None, [])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +12,15 @@ from msgspec.structs import replace
 
 from protocol.client import Received, connect
 from protocol.delta import MessageText
-from protocol.durable import AgentSwitched, QueueChanged, TaskCompleted, ToolCall, ToolResultEvent, TurnError
+from protocol.durable import (
+    AgentSwitched,
+    QueueChanged,
+    TaskCompleted,
+    TaskStarted,
+    ToolCall,
+    ToolResultEvent,
+    TurnError,
+)
 from protocol.envelope import Envelope
 from protocol.events import EVENT_NAMES, Disconnect, MessageCreated, MessageDelta, Payload, ResyncRequired
 from protocol.parts import Usage
@@ -133,3 +142,19 @@ async def test_nothing_that_is_said_can_rewrite_the_terminal(server: RunningServ
     assert asked == "hello \x1b[31mred"
     assert out.getvalue() == f"user> hello [31mred\noffline> {answered}\n"
     assert notes.getvalue().startswith("-- connected over WebSocket at ")
+
+
+@pytest.mark.feature("A05")
+def test_what_agents_ask_each_other_is_told_in_a_line() -> None:
+    other = UUID(int=2)
+    agent: dict[str, Any] = {"agent_type": "coder", "agent_id": ID, "agent_name": "Coder"}
+    usage: dict[str, Any] = {"usage": Usage(), "steps": 1, "duration_ms": 1}
+    out, notes = shown(
+        TaskStarted(turn_id=other, message_id=other, parent_call_id="c", **agent),
+        delta(0, "not between us"),
+        replace(created("look"), role="user", message_id=other, parent_call_id="c"),
+        replace(created("found it"), agent_type="coder", parent_call_id="c"),
+        TaskCompleted(turn_id=other, status="completed", parent_call_id="c", **usage),
+        MessageCreated(message_id=UUID(int=3), role="assistant", content="So it is.", timestamp=MOMENT),
+    )
+    assert (out, notes) == ("assistant> So it is.\n", "-- asks: look\n-- coder: found it\n")

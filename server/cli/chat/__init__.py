@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, Final, get_args
@@ -157,8 +158,12 @@ async def _run(options: argparse.Namespace, question: str | None) -> int:
     from server.cli.chat.opening import open_session
 
     plain = _is_plain(options)
-    how, workspace = _approving(options, question), _workspace(options)
-    async with server_of(options) as server:
+    how = _approving(options, question)
+    async with contextlib.AsyncExitStack() as stack:
+        workspace = _workspace(options)
+        if workspace is not None:
+            stack.callback(workspace.close)
+        server = await stack.enter_async_context(server_of(options))
         opened = await open_session(server, options.session, latest=options.latest, agent=options.agent)
         if question is not None:
             from server.cli.chat.once import ask

@@ -20,6 +20,7 @@ from server.cli.chat.showing import Line
 from server.cli.connection import client_of, in_words
 from server.cli.listing import agents_text
 from server.cli.output import note, put
+from server.cli.text import plain
 from server.cli.tools import Workspace, tools_of
 from server.cli.transcript import Transcript
 
@@ -142,14 +143,14 @@ class _Lines:
     def show(self, lines: Sequence[Line]) -> None:
         """Print what the user is asked, or told."""
         for line in lines:
-            note(f"-- {line.text}")
+            note(f"-- {plain(line.text)}")
         if self.asking.hint:
             note(f"-- {self.asking.hint}")
 
     def edit_line(self, text: str) -> None:
         """Let the user enter the text anew; a terminal that edits lines by itself cannot be given one."""
         note("-- enter the arguments anew; they are:")
-        note(text)
+        note(plain(text))
 
     async def lend(self, work: Callable[[], str]) -> str:
         """Let an editor have the terminal."""

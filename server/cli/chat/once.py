@@ -71,7 +71,7 @@ class _Host:
     def show(self, lines: Sequence[Line]) -> None:
         """Print what the user is asked, or told."""
         for line in lines:
-            note(f"-- {line.text}")
+            note(f"-- {plain(line.text)}")
         if self.asking.hint:
             note(f"-- {self.asking.hint}")
             if not self._listening:
@@ -82,7 +82,7 @@ class _Host:
 
     def edit_line(self, text: str) -> None:
         """Let the user enter the text anew."""
-        note(f"-- enter the arguments anew; they are:\n{text}")
+        note(f"-- enter the arguments anew; they are:\n{plain(text)}")
 
     async def lend(self, work: Callable[[], str]) -> str:
         """Let an editor have the terminal."""
