@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, WebSocketRoute, expect
+from playwright.async_api import Browser, BrowserContext, Page, Route, WebSocketRoute, expect
 
 from tests.browser.console import BROKEN_WEBSOCKETS, Console, break_websockets, counted
 from tests.browser.site import Site
@@ -259,7 +259,7 @@ async def test_a_session_that_is_gone_is_said_to_be(page: Page, site: Site) -> N
     await expect(console.notice).to_contain_text("no such session")
 
 
-@pytest.mark.feature("R01")
+@pytest.mark.feature("R01", "E03")
 @pytest.mark.parametrize("websocket", ["works", "constructor throws"])
 async def test_regression_10_with_a_token_streams_are_read_by_fetch_or_websocket(
     browser_context: BrowserContext, page: Page, guarded_site: Site, websocket: str
@@ -279,8 +279,15 @@ async def test_regression_10_with_a_token_streams_are_read_by_fetch_or_websocket
     await console.say(f"echo {many_bytes}end")
     await console.answered(f"{many_bytes}end")
     assert not [address for address in addresses if guarded_site.token in address]
+    # No script can read what the browser remembers of it.
+    kept = await page.evaluate("JSON.stringify([{ ...sessionStorage }, { ...localStorage }, document.cookie])")
+    assert guarded_site.token not in kept
     await page.reload()
     await console.answered(f"{many_bytes}end")
+    await page.get_by_test_id("about-open").click()
+    await expect(page.get_by_test_id("user")).to_have_text("reader")
+    await page.get_by_test_id("sign-out").click()
+    await expect(page.get_by_test_id("token-dialog")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -304,3 +311,44 @@ async def test_the_page_fits_its_window(
     assert (brightness > 384) == (scheme == "light")
     await page.screenshot(path=SCREENSHOTS / f"{scheme}-{width}.png")
     await context.close()
+
+
+@pytest.mark.feature("R01", "E03")
+async def test_a_browser_that_keeps_no_cookies_keeps_the_token_in_its_tab(
+    browser_context: BrowserContext, page: Page, guarded_site: Site
+) -> None:
+    async def without_cookies(route: Route) -> None:
+        if route.request.method == "POST":
+            await route.fulfill(json={"user_id": "reader", "kind": "login", "scope": "all", "expires_at": None})
+        else:
+            await route.continue_()
+
+    await browser_context.route("**/auth/login", without_cookies)
+    console = Console(page)
+    await page.goto(guarded_site.url)
+    await page.get_by_test_id("token-input").fill(guarded_site.token)
+    await page.get_by_test_id("token-submit").click()
+    await console.connected()
+    await page.reload()
+    await console.connected()
+    await expect(page.get_by_test_id("token-dialog")).to_be_hidden()
+    assert guarded_site.token in await page.evaluate("JSON.stringify({ ...sessionStorage })")
+
+
+@pytest.mark.feature("T01", "E02", "S36")
+async def test_regression_39_many_tabs_without_websockets_hang_nothing(
+    browser_context: BrowserContext, page: Page, site: Site
+) -> None:
+    await break_websockets(browser_context, "constructor throws")
+    consoles = [await Console(page).open(site.url)]
+    consoles += [await Console(await browser_context.new_page()).open(page.url) for _ in range(3)]
+    waiting = Console(await browser_context.new_page())
+    await waiting.page.goto(page.url)
+    await expect(waiting.state).to_have_attribute("title", re.compile("other tabs hold all event streams"))
+    # There is a connection left for what the others ask and say.
+    await consoles[1].say("echo hello")
+    for console in consoles:
+        await console.answered("hello")
+    await expect(waiting.sessions).to_have_count(1)
+    await consoles[2].page.close()
+    await waiting.answered("hello")

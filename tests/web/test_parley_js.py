@@ -53,7 +53,7 @@ async def _run(pattern: str = "", *, files: list[str] = LIBRARY) -> None:
     assert int(passed[1]) > 0, f"no test is called {pattern!r}"
 
 
-@pytest.mark.feature("E02", "T01", "T02", "T03", "T04", "S07")
+@pytest.mark.feature("E02", "T01", "T02", "T03", "T04", "T09", "S07", "S36", "A02", "A03", "A04")
 async def test_parley_js() -> None:
     await _run()
 
@@ -80,6 +80,10 @@ async def test_regression_27_reconnecting_cannot_loop_fast() -> None:
 
 async def test_regression_28_the_fallback_begins_also_after_a_successful_upgrade() -> None:
     await _run("regression 28")
+
+
+async def test_regression_38_a_disconnect_stops_neither_a_turn_nor_a_tool() -> None:
+    await _run("regression 38")
 
 
 async def test_regression_39_a_stream_that_never_opens_hangs_nothing() -> None:

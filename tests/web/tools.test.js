@@ -105,7 +105,7 @@ describe("tools of a page", () => {
     assert.equal(calls.length, 1);
   });
 
-  it("run on over a reconnect, and deliver under the same id until it is acknowledged", async () => {
+  it("regression 38: run on over a reconnect, and deliver under the same id until it is acknowledged", async () => {
     const { run, calls } = slow();
     const { world } = await opened([SAVE], run);
     dispatched(world, {}, 1);

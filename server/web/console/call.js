@@ -144,7 +144,7 @@ function partsOf(call) {
       decisionText(resolution, here()), ...(resolution.feedback ? [": ", make("q", { dir: "auto" }, resolution.feedback)] : [])));
   }
   if (call.error !== null) parts.push(codePart(call.state === "failed" ? "Error" : "What the agent was told", asText(call.error.message ?? call.error), "text"));
-  else if (call.done && call.result !== undefined) parts.push(codePart("Result", pretty(call.result)));
+  else if (call.done && call.result !== undefined) parts.push(codePart("Result", call.result === null ? "nothing" : pretty(call.result)));
   return parts;
 }
 

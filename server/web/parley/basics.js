@@ -22,7 +22,9 @@
  * @typedef {{
  *   WebSocket?: any, EventSource?: any, fetch: typeof fetch, random: () => number, now: () => number,
  *   setTimeout: (fn: () => void, ms: number) => any, clearTimeout: (handle: any) => void,
- *   uuid: () => string, storage: Pick<Storage, "getItem"|"setItem"|"removeItem">|null, locks?: LockManager
+ *   uuid: () => string, storage: Pick<Storage, "getItem"|"setItem"|"removeItem">|null, locks?: LockManager,
+ *   channel?: (name: string) => BroadcastChannel|null, hidden?: () => boolean, shown?: (fn: () => void) => void,
+ *   multiplexed?: () => boolean
  * }} Environment
  *
  * @typedef {{
@@ -149,5 +151,10 @@ export function browserEnvironment() {
     // randomUUID exists only on secure origins; a server in the local network over http is none.
     uuid: () => crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint8Array(16))]
       .map((byte) => byte.toString(16).padStart(2, "0")).join(""),
+    channel: (name) => (typeof BroadcastChannel === "undefined" ? null : new BroadcastChannel(name)),
+    hidden: () => globalThis.document?.hidden ?? false,
+    shown: (fn) => globalThis.document?.addEventListener("visibilitychange", fn, { once: true }),
+    // HTTP/2 and HTTP/3 carry any number of streams over one connection.
+    multiplexed: () => /^h[23]/.test(/** @type {any} */ (performance.getEntriesByType?.("navigation")[0])?.nextHopProtocol ?? ""),
   };
 }

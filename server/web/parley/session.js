@@ -8,6 +8,7 @@ import { Outbox } from "./outbox.js";
 import { Backoff, TransportChoice, judge, memoryIn } from "./patience.js";
 import { Sequencer } from "./position.js";
 import { baseOf, request, requestTicket } from "./rest.js";
+import { StreamSlots } from "./slots.js";
 import { ToolBench } from "./tools.js";
 
 /** @typedef {import("./basics.js").Ack} Ack */
@@ -49,6 +50,9 @@ export class Session extends Commands {
   #sequencer;
   #outbox;
   #bench;
+  #slots;
+  /** Nobody looks at this tab, and others need its connection. */
+  #resting = false;
   #forgetClient = () => {};
   /** @type {WebSocketLink|SseLink|null} */
   #link = null;
@@ -99,6 +103,7 @@ export class Session extends Commands {
     this.sessionId = options.session;
     this.clientId = options.clientId || env.uuid();
     this.#bench = this.#newBench();
+    this.#slots = new StreamSlots(env, baseOf(options.url), () => this.#rest());
     this.transport = this.#choice.pick();
     /** Settles at the first `sync`, or rejects when the server refuses for good. */
     this.ready = new Promise((resolve, reject) => { this.#settle = { resolve, reject }; });
@@ -137,6 +142,7 @@ export class Session extends Commands {
   /** @param {Command & {id: string}} command @param {{first?: boolean}} [options] */
   #enqueue(command, options) {
     const promise = this.#outbox.add(command, options);
+    this.#getUp();
     this.#flush();
     return promise;
   }
@@ -206,6 +212,7 @@ export class Session extends Commands {
 
   /** Tries again now instead of waiting (the network is back, the user is impatient). */
   wake() {
+    this.#getUp();
     if (this.#retry.running && this.#env.now() - this.#openedAt >= this.#timings.backoffFloor) this.#open();
   }
 
@@ -223,10 +230,35 @@ export class Session extends Commands {
     this.#advice = null;
     this.#moved = null;
     this.transport = this.#choice.pick();
+    this.#resting = false;
+    if (this.transport === "sse" && this.#slots.needed) this.#openInSlot();
+    else this.#openNow();
+  }
+
+  #openNow() {
     const patience = this.transport === "websocket" ? this.#timings.connectedWebSocket : this.#timings.connectedSse;
     this.#opening.set(patience, () => this.#lost({ why: "silent" }));
     if (this.#needsTicket()) this.#openByTicket();
     else this.#link = this.#dial({});
+  }
+
+  async #openInSlot() {
+    const wait = () => this.#become(this.state, "other tabs hold all event streams that a browser opens to a host", null);
+    if (await this.#slots.take(wait)) this.#openNow();
+  }
+
+  /** Leaves its stream to a tab that somebody looks at, until somebody looks at this one, or something is sent. */
+  #rest() {
+    if (this.#bench.offering || this.#outbox.size || this.#phase !== "live") return;
+    this.#drop();
+    this.#resting = true;
+    this.#phase = "opening";
+    this.#become("reconnecting", "nobody looks at this tab, and others need its connection", null);
+    this.#env.shown?.(() => this.#getUp());
+  }
+
+  #getUp() {
+    if (this.#resting && this.state !== "closed") this.#open();
   }
 
   /** Whether the token cannot be shown to this transport as it is. */
@@ -297,6 +329,7 @@ export class Session extends Commands {
     const link = this.#link;
     this.#link = null;
     link?.close();
+    this.#slots.free();
     for (const timer of [this.#opening, this.#watch, this.#command]) timer.clear();
     this.#outbox.rewind();
   }
@@ -307,6 +340,7 @@ export class Session extends Commands {
     for (const timer of [this.#retry, this.#stable]) timer.clear();
     this.error = error;
     this.#bench.close();
+    this.#slots.close();
     this.#forgetClient();
     this.#outbox.abandon(error);
     this.#settle.reject(error);

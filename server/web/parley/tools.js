@@ -57,9 +57,9 @@ export class ToolBench {
     this.#out = out;
   }
 
-  /** Calls that run now. */
-  get size() {
-    return this.#running.size;
+  /** Whether agents may count on this client. */
+  get offering() {
+    return this.#tools.size > 0 || this.#running.size > 0;
   }
 
   /**
