@@ -7,6 +7,7 @@ import pytest
 from aiohttp import hdrs
 from aiohttp.web import AbstractResource
 from jsonschema import Draft202012Validator
+from schemathesis.specs.openapi.definitions import OPENAPI_31
 
 from protocol.commands import COMMANDS
 from protocol.events import EVENTS
@@ -57,6 +58,11 @@ async def test_every_reference_leads_somewhere_and_every_schema_is_one(document:
             Draft202012Validator.check_schema(schema)
 
 
+@pytest.mark.feature("E06")
+async def test_the_document_is_openapi(document: dict[str, Any]) -> None:
+    assert list(Draft202012Validator(OPENAPI_31).iter_errors(document)) == []
+
+
 async def test_operations_have_ids_of_their_own_and_say_what_they_do(document: dict[str, Any]) -> None:
     operations = [one for methods in document["paths"].values() for one in methods.values()]
     assert len({one["operationId"] for one in operations}) == len(operations)
@@ -84,6 +90,7 @@ def test_the_channel_is_described_event_by_event_and_command_by_command() -> Non
     document = asyncapi()
     assert document["asyncapi"] == "3.0.0"
     assert set(document["components"]["messages"]) == {*EVENTS, *(f"command.{name}" for name in COMMANDS)}
+    assert "discriminator" not in json.dumps(document)
     operations = document["operations"]
     assert (operations["sendEvents"]["action"], operations["receiveCommands"]["action"]) == ("send", "receive")
     assert len(operations["receiveCommands"]["messages"]) == len(COMMANDS)

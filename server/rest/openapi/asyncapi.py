@@ -30,6 +30,8 @@ def asyncapi() -> dict[str, Any]:
     """The document, ready to be encoded."""
     schemas = Schemas()
     add_events(schemas)
+    # Messages tell their types apart here; and what OpenAPI calls a discriminator is something else in AsyncAPI.
+    del schemas.components[EVENT]
     messages = {**_events(), **_commands(schemas)}
     schemas.bind()
     channels = {"session": _websocket(list(messages)), "events": _stream()}
