@@ -40,7 +40,7 @@ chaos: dev-environment ## kill and disconnect a running deployment (tests/chaos)
 FUZZ ?= 100
 
 fuzz: dev-environment ## call every route with all that the OpenAPI document allows and forbids (FUZZ=1000)
-	PARLEY_FUZZ=$(FUZZ) $(BIN)/python -m pytest -s tests/rest/test_openapi_fuzz.py $(ARGS)
+	PARLEY_FUZZ=$(FUZZ) $(BIN)/python -m pytest -o faulthandler_timeout=0 tests/rest/test_openapi_fuzz.py $(ARGS)
 
 features: dev-environment ## the feature table with each row's tests
 	@$(BIN)/python -m pytest --features=table -q

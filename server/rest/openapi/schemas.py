@@ -67,6 +67,10 @@ _RULES: Final[Mapping[str, JsonSchema]] = {
 }
 
 
+#: Types whose tag may be left out, as there is no other that could be meant.
+_UNTAGGED: Final = frozenset({"TextPart"})
+
+
 class Schemas:
     """The schemas of one document. Each type has one name in it; two types of one name are a mistake."""
 
@@ -101,6 +105,9 @@ class Schemas:
 
     def bind(self) -> None:
         """Add the rules that bind several fields to the types that are here."""
+        for name in _UNTAGGED & self.components.keys():
+            required = [field for field in self.components[name]["required"] if field != "type"]
+            self.components[name] = {**self.components[name], "required": required}
         for name, rule in _RULES.items():
             if name in self.components:
                 self.components[name] = {**self.components[name], "allOf": [rule]}
