@@ -45,6 +45,7 @@ from protocol.parts import (
     QueuedMessage,
     Role,
     SessionInfo,
+    SessionRole,
     Timestamp,
     ToolCallRequest,
     TurnOutcome,
@@ -168,7 +169,7 @@ class Warning_(Payload, frozen=True, kw_only=True):  # noqa: N801 - `Warning` is
 
 
 class Connected(Payload, frozen=True, kw_only=True):
-    """The first frame: who you are, where the stream begins, what is allowed, who else is here."""
+    """The first frame: who you are, in what role, where the stream begins, what is allowed, who else is here."""
 
     client_id: str
     cursor: CursorText
@@ -178,6 +179,7 @@ class Connected(Payload, frozen=True, kw_only=True):
     agent: AgentInfo
     clients: list[ClientInfo]
     server_version: str
+    role: SessionRole = "owner"
 
 
 class Sync(Payload, frozen=True, kw_only=True):

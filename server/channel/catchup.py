@@ -100,6 +100,7 @@ class CatchUp:
             agent=agent,
             clients=list(clients),
             server_version=self._version,
+            role=subscriber.grant.role,
         )
         event = channel.event(connected)
         opening = [Event(event.event_type, event.session_id, event.timestamp, event.payload, sse_id=cursor)]

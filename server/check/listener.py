@@ -34,7 +34,7 @@ async def find(context: Context) -> Findings:
     for family, address in sorted({(family, address) for family, *_, address in found}):
         number = _refused(family, address)
         if number:
-            yield await _why(number, where, str(address[0]), settings.port)
+            yield await _why(number, where, _url(str(address[0]), settings.port, secure=context.config.tls.enabled))
             return
     yield ok(f"{where} is free" if settings.port else f"a free port of {settings.host} will be taken")
 
@@ -52,10 +52,10 @@ def _refused(family: int, address: Any) -> int:
     return 0
 
 
-async def _why(number: int, where: str, host: str, port: int) -> Finding:
+async def _why(number: int, where: str, url: str) -> Finding:
     match number:
         case errno.EADDRINUSE:
-            version = await _parley_at(host, port)
+            version = await _parley_at(url)
             if version is None:
                 return error(f"{where} is in use by another program", "stop it, or choose another port with --port")
             return note(f"a Parley {version} listens on {where}", "to start a second one, choose another --port")
@@ -69,14 +69,17 @@ async def _why(number: int, where: str, host: str, port: int) -> Finding:
             return error(f"{where} cannot be listened on: {errno.errorcode.get(number, number)}", "check server.host")
 
 
-async def _parley_at(host: str, port: int) -> str | None:
-    """The version of the Parley that answers there; None where somebody else does."""
+def _url(host: str, port: int, *, secure: bool) -> str:
     host = _ANYWHERE.get(host, host)
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/health"
+    return f"http{'s' if secure else ''}://{f'[{host}]' if ':' in host else host}:{port}/health"
+
+
+async def _parley_at(url: str) -> str | None:
+    """The version of the Parley that answers there, whatever its certificate; None where somebody else does."""
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_WAIT)) as http,
-            http.get(url, allow_redirects=False) as response,
+            http.get(url, allow_redirects=False, ssl=False) as response,
         ):
             health = msgspec.json.decode(await response.content.read(_MOST_BYTES))
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
