@@ -219,6 +219,7 @@ async def test_clients_are_shown_with_their_roles(people: People) -> None:
     session = await ada.session()
     await ada.share(session, "bob", "observer")
     async with connect(bob.as_server, session, "ws-json", client_id="bobs") as his:
+        assert his.payload(await his.until("connected"))["role"] == "observer"
         await his.until("sync")
         async with connect(ada.as_server, session, "ws-json", client_id="adas") as hers:
             connected = hers.payload(await hers.until("connected"))
