@@ -26,9 +26,9 @@ itself and goes on where it was; an answer goes on without you when you leave. /
 
 With -m, or a question from a pipe, only the answer is printed: what the agent said last. Ctrl-C stops the agent too.
 
-With --folder, agents may read and change the files of that folder and run commands on this machine. Paths outside of it
-are refused; commands are not confined: they have all your rights, and are run when you have approved them. Calls that
-need somebody's approval are asked here, with what they would do; --approve says who decides instead:
+With --folder, agents may read all files of that folder, change them, and run commands on this machine. Paths outside of
+it are refused; commands are not confined: they have all your rights. Changes and commands wait for somebody's approval.
+They are shown here with what they would do, and you are asked; --approve says who decides instead:
   ask     you; when nobody is at a terminal: never
   never   nobody: all such calls are rejected
   reads   calls that only read are approved, all others rejected

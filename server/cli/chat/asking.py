@@ -42,6 +42,9 @@ class Host(Protocol):
     def complain(self, error: Exception) -> None:
         """Show what went wrong."""
 
+    def asked(self) -> None:
+        """Something is asked that was not before."""
+
     def edit_line(self, text: str) -> None:
         """Let the user change a text, and enter it."""
 
@@ -81,27 +84,28 @@ class Asking:
 
     # --- what happens
 
-    def attend(self, payload: object) -> bool:
-        """Take an event, and ask what is to be asked; whether something else is asked now."""
+    def attend(self, payload: object) -> None:
+        """Take an event, and ask what is to be asked."""
         if self.how == "wait" and isinstance(payload, ApprovalRequired):
-            return False
+            return
         if isinstance(payload, ApprovalRequired) and (answer := automatic(self.how, payload)) is not None:
             self._host.begin(self._decide(payload, answer))
-            return False
+            return
         self.desk.take(payload)
-        return self.next()
+        self.next()
 
-    def next(self) -> bool:
+    def next(self) -> None:
         """Ask what comes next, if it is not asked already."""
         current = self.desk.current
         if current is self._shown:
-            return False
+            return
         self._shown, self.editing = current, None
         if isinstance(current, FollowUp):
             self._host.show(question_lines(current))
         elif current is not None:
             self._host.show(lines_of(current, self.workspace))
-        return current is not None
+        if current is not None:
+            self._host.asked()
 
     def clear(self) -> None:
         """Ask nothing any more: the session is left."""

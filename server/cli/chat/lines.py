@@ -59,6 +59,7 @@ class _Lines:
         self._entered = EnteredLines()
         self._answering = False
         self._stopping = False
+        self._is_lent = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, client: Client) -> None:
@@ -125,6 +126,8 @@ class _Lines:
 
     def _interrupted(self) -> None:
         """Ctrl-C: the answer first, then the chat."""
+        if self._is_lent:
+            return
         if not self._answering or self._stopping:
             self._entered.end()
             return
@@ -144,8 +147,10 @@ class _Lines:
         """Print what the user is asked, or told."""
         for line in lines:
             note(f"-- {plain(line.text)}")
-        if self.asking.hint:
-            note(f"-- {self.asking.hint}")
+
+    def asked(self) -> None:
+        """Say what may be entered."""
+        note(f"-- {self.asking.hint}")
 
     def edit_line(self, text: str) -> None:
         """Let the user enter the text anew; a terminal that edits lines by itself cannot be given one."""
@@ -153,8 +158,12 @@ class _Lines:
         note(plain(text))
 
     async def lend(self, work: Callable[[], str]) -> str:
-        """Let an editor have the terminal."""
-        return await self._entered.lend(work)
+        """Let an editor have the terminal, and its Ctrl-C."""
+        self._is_lent = True
+        try:
+            return await self._entered.lend(work)
+        finally:
+            self._is_lent = False
 
     def begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something meanwhile."""

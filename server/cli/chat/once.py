@@ -72,13 +72,15 @@ class _Host:
         """Print what the user is asked, or told."""
         for line in lines:
             note(f"-- {plain(line.text)}")
-        if self.asking.hint:
-            note(f"-- {self.asking.hint}")
-            if not self._listening:
-                # Not earlier: keys are for others as long as nothing is asked, and none that was pressed is an answer.
-                self._listening = True
-                self._entered.start(afresh=True)
-                self.begin(self._listen())
+
+    def asked(self) -> None:
+        """Listen, and say what may be entered."""
+        if not self._listening:
+            # Not earlier: keys are for others as long as nothing is asked, and none that was pressed is an answer.
+            self._listening = True
+            self._entered.start(afresh=True)
+            self.begin(self._listen())
+        note(f"-- {self.asking.hint}")
 
     def edit_line(self, text: str) -> None:
         """Let the user enter the text anew."""

@@ -214,6 +214,8 @@ class Screen:
         @keys.add("c-c")
         @keys.add("<sigint>")
         def _(event: KeyPressEvent) -> None:
+            if self._held is not None:
+                return  # it is meant for what has the terminal
             if not self._stop():
                 if event.current_buffer.text:
                     event.current_buffer.reset()

@@ -182,8 +182,7 @@ class Talk:
             async for event in client:
                 self._said_anything = self._said_anything or event.cursor is not None
                 self.conversation.show(event)
-                if self.asking.attend(event.payload):
-                    self._is_drafting = bool(self.screen.input.text)
+                self.asking.attend(event.payload)
                 match event.payload:
                     case MessageDelta():
                         self._look_soon()
@@ -234,9 +233,12 @@ class Talk:
     def _enter(self, text: str) -> None:
         if is_command(text):
             self.begin(self._run_command(text))
-        elif self._is_drafting or not self.asking.entered(text):
-            self.say(said(text))
-        self._is_drafting = False
+        else:
+            drafted, self._is_drafting = self._is_drafting, False
+            # What is entered is still in the input, and would be taken for the draft of what is asked next.
+            self.screen.input.text = ""
+            if drafted or not self.asking.entered(text):
+                self.say(said(text))
         self.screen.draw()
 
     async def _run_command(self, text: str) -> None:
@@ -310,6 +312,10 @@ class Talk:
         """Print what the user is asked, or told."""
         self.conversation.shown(lines)
         self.screen.draw()
+
+    def asked(self) -> None:
+        """Something is asked: what is in the input by now is no answer to it."""
+        self._is_drafting = bool(self.screen.input.text)
 
     def edit_line(self, text: str) -> None:
         """Let the user change a text in the input."""
