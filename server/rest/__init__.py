@@ -7,6 +7,7 @@ from aiohttp import web
 from server.rest import (
     agents,
     approvals,
+    audit,
     events,
     forks,
     health,
@@ -37,5 +38,6 @@ def add_routes(app: web.Application) -> None:
     projects.add_routes(app)
     spaces.add_routes(app)
     events.add_routes(app)
+    audit.add_routes(app)
     members.add_routes(app)
     documents.add_routes(app)
