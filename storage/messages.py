@@ -48,7 +48,7 @@ class Messages:
     async def page(
         self, session_id: UUID, after_seq: int, limit: int, max_bytes: int = MAX_BYTES
     ) -> list[StoredMessage]:
-        """The conversation after a number, in order: at most `limit`, and about `max_bytes`, but one if there is any."""
+        """The conversation after a number, in order: at most `limit`, about `max_bytes`, but one if there is any."""
         rows = await self._database.fetch("message_page", session_id, after_seq, limit, max_bytes)
         return [StoredMessage(*row) for row in rows]
 

@@ -184,10 +184,6 @@ class Turns:
         rows = await self._database.fetch("news_of_turns", list(turn_ids))
         return {row["turn_id"]: (row["news"], row["cancel_requested"]) for row in rows}
 
-    async def cancelled(self, turn_ids: Collection[UUID]) -> set[UUID]:
-        """Those of the turns that somebody asked to stop, or that are gone with their session."""
-        return {row[0] for row in await self._database.fetch("cancelled_turns", list(turn_ids))}
-
     # --- the queue
 
     async def next_waiting(self, session_id: UUID) -> Waiting | None:

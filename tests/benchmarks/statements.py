@@ -76,7 +76,7 @@ class Statements:
 
         async def one(item: tuple[CommandHead, MessagePlan]) -> None:
             reply = await self._commands.user_message(
-                *item, seems_busy=busy, reject_when_busy=False, most_waiting=1 << 30
+                *item, seems_busy=busy, on_busy="enqueue", most_waiting=1 << 30
             )
             assert reply.commit is not None, "each command is a new one"
 
@@ -133,6 +133,8 @@ def _head(session: UUID) -> CommandHead:
         client_id=None,
         n=None,
         now=_now(),
+        worker_id=new_id(),
+        transport="bench",
     )
 
 

@@ -188,7 +188,7 @@ async def test_cancel_is_of_the_turn_that_runs(any_scene: Scene) -> None:
     stop = await any_scene.cancel(session, "a", claim.turn_id)
     assert told(stop) == ("accepted", 3, None, claim.turn_id)
     gone = new_id()
-    assert await any_scene.turns.cancelled([claim.turn_id, gone]) == {claim.turn_id, gone}
+    assert await any_scene.turns.news_of([claim.turn_id, gone]) == {claim.turn_id: (1, True)}
     # Pressed twice is asked twice, and both are in the log; the first one's repeat is not.
     again = await any_scene.cancel(session, "b", claim.turn_id)
     assert again.seq == 4

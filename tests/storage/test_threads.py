@@ -183,11 +183,8 @@ async def test_a_cancellation_reaches_all_turns_below(any_scene: Scene) -> None:
     reply = await turn.cancel()
     assert {claim.turn_id for claim in reply.claims} == {turn.claim.turn_id, child.turn_id}
     assert all(claim.cancel_requested for claim in reply.claims)
-    assert await any_scene.turns.cancelled([turn.claim.turn_id, child.turn_id, other.turn_id]) == {
-        turn.claim.turn_id,
-        child.turn_id,
-        other.turn_id,
-    }
+    found = await any_scene.turns.news_of([turn.claim.turn_id, child.turn_id, other.turn_id])
+    assert [asked for _, asked in found.values()] == [True] * 3
     # Whoever ends a turn that answers a call leaves the session with the turn that asked.
     taken = next(claim for claim in reply.claims if claim.turn_id == child.turn_id)
     step = await any_scene.turns.calls(taken)

@@ -157,7 +157,8 @@ async def test_a_turn_below_that_began_meanwhile_is_stopped_too(any_scene: Scene
     reply = await stop
     assert [claim.turn_id for claim in reply.claims] == [turn.claim.turn_id]
     assert reply.commit is not None
-    assert await any_scene.turns.cancelled([turn.claim.turn_id, child_id]) == {turn.claim.turn_id, child_id}
+    found = await any_scene.turns.news_of([turn.claim.turn_id, child_id])
+    assert found == {turn.claim.turn_id: (1, True), child_id: (1, True)}
     # As often as it is sent again, it had one effect.
     again = turn.cancel() if what == "cancel" else interrupt(any_scene, turn.session, "now", turn.claim.turn_id)
     assert (await again).commit is None

@@ -350,12 +350,6 @@ SELECT turns.news, turns.cancel_requested, k.call_id, k.name, k.arguments, k.exe
 -- How much happened to the turns' calls, and whether somebody asked to stop them. $1 turns.
 SELECT turn_id, news, cancel_requested FROM turns WHERE turn_id = ANY($1::uuid[])
 
--- name: cancelled_turns
--- Those of the given turns that somebody asked to stop, or that are gone with their session. $1 turns.
-SELECT asked.turn_id
-  FROM unnest($1::uuid[]) AS asked (turn_id) LEFT JOIN turns USING (turn_id)
- WHERE turns.turn_id IS NULL OR turns.cancel_requested
-
 -- name: next_queued
 -- The first waiting message of an idle session, with the session's agent. $1 session.
 SELECT q.message_id, q.content, q.agent_type, q.command_id, q.client_id, s.current_agent, s.owner
