@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -178,7 +179,7 @@ async def test_always_becomes_a_rule_that_is_listed_and_revoked(
     await expect(page.get_by_test_id("approval")).to_have_count(0)
     await page.get_by_test_id("decisions-toggle").click()
     rule = page.get_by_test_id("rule")
-    await expect(rule).to_contain_text("Always allow write_file in this session")
+    await expect(rule).to_contain_text(re.compile("Always allow write_file.*in this session"))
     await expect(rule.locator(".chip")).to_have_text("path: docs/*")
     await rule.get_by_test_id("revoke").click()
     await expect(rule).to_have_count(0)

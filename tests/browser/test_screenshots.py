@@ -16,9 +16,12 @@ from typing import Final, Literal
 import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
+from protocol.ids import format_timestamp
+from storage.ids import new_id
 from tests.browser.console import Console
 from tests.browser.palette import as_palette
-from tests.browser.seeding import past
+from tests.browser.scenes import Scene
+from tests.browser.seeding import past, told
 from tests.browser.site import Site
 
 PICTURES: Final = Path(__file__).parents[2] / "docs"
@@ -26,25 +29,23 @@ SIZE: Final[ViewportSize] = {"width": 1280, "height": 800}
 MOST_BYTES: Final = 150_000
 NOW: Final = datetime(2026, 3, 12, 10, 24, tzinfo=UTC)
 
-QUESTION = "My laptop was asleep for an hour. How does the page catch up?"
+QUESTION = "Greet whoever is named on the command line."
 
-ANSWER = """It asks for what came after the last **cursor** that it saw:
+BEFORE = """import sys
 
-```js
-const session = connect({ session: id, after: cursor });
-session.on("message_created", (event) => show(event.payload));
-```
+def main() -> None:
+    print("Hello")
 
-What then comes down, in this order, on any transport:
+main()
+"""
 
-| step | what it is |
-|---|---|
-| `connected` | who is here, and where the log stands |
-| the events since | each *once*, by its number |
-| `sync` | you have caught up |
-| one merged delta | of a message that is being written |
+AFTER = """import sys
 
-- [x] a restart of the server changes nothing of it
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "you"
+    print(f"Hello, {name}")
+
+main()
 """
 
 OTHERS: Final = (
@@ -55,20 +56,50 @@ OTHERS: Final = (
     (timedelta(days=3), "Explain leases to a newcomer"),
     (timedelta(days=4), "Names for the retry policy"),
 )
+RULES: Final = (
+    ("execute_command", b'{"command":"python -m pytest *"}', "allow"),
+    ("write_file", b'{"path":"docs/*"}', "allow"),
+    ("delete_file", None, "deny"),
+)
+
+
+_RULE = """
+INSERT INTO approval_rules (rule_id, owner, scope, tool, arguments, effect, created_at, created_by)
+VALUES ($1, 'local', 'user', $2, $3, $4, $5, 'local')
+"""
+
+
+def _conversation() -> Scene:
+    """A file was read, and is to be written: somebody has to decide."""
+    scene = Scene("coder")
+    scene.asks(QUESTION)
+    (read,) = scene.says("I look at the program first.", ("read_file", {"path": "greet.py"}))
+    scene.runs(read, "vscode")
+    scene.returns(read, BEFORE, took=84)
+    (write,) = scene.says(
+        "`sys` is imported already, so **two lines** will do:", ("write_file", {"path": "greet.py", "content": AFTER})
+    )
+    expires = format_timestamp(NOW + timedelta(minutes=9, seconds=42))
+    scene.needs_approval(write, expires_at=expires, reason="It changes a file on your machine.")
+    return scene
 
 
 async def _scene(browser: Browser, site: Site, scheme: Literal["light", "dark"]) -> Page:
     """A page that shows the same whenever it is opened."""
     for ago, title in reversed(OTHERS):
         await past(site.server, ["…", "…"], title=title, when=NOW - ago)
-    session = await past(site.server, [QUESTION, ANSWER], title="Catching up after sleep", when=NOW, agent_type="coder")
+    start = NOW - timedelta(seconds=20)
+    session = await told(site.server, _conversation().events, title="Greet by name", when=start, agent_type="coder")
+    async with site.server.services.db.pool.acquire() as connection:
+        for tool, arguments, effect in RULES:
+            await connection.execute(_RULE, new_id(), tool, arguments, effect, NOW - timedelta(days=2))
     context = await browser.new_context(
         viewport=SIZE, color_scheme=scheme, locale="en-GB", timezone_id="UTC", reduced_motion="reduce"
     )
     page = await context.new_page()
-    await page.clock.set_fixed_time(NOW + timedelta(seconds=20))
+    await page.clock.set_fixed_time(NOW)
     await Console(page).open(f"{site.url}#s={session}")
-    await expect(page.locator(".message .table")).to_be_visible()
+    await expect(page.get_by_test_id("approve")).to_be_visible()
     await expect(page.get_by_test_id("session")).to_have_count(len(OTHERS) + 1)
     return page
 
@@ -81,8 +112,8 @@ async def test_the_documents_have_a_picture_of_the_console(
     if os.environ.get("PARLEY_SCREENSHOTS") == "take":
         page = await _scene(browser, site, scheme)
         if scheme == "dark":
-            await page.get_by_test_id("agents-toggle").click()
-            await page.get_by_test_id("agents-panel").evaluate("node => { node.scrollTop = 0; }")
+            await page.get_by_test_id("decisions-toggle").click()
+            await expect(page.get_by_test_id("rule")).to_have_count(len(RULES))
         await page.mouse.move(2, 2)
         shot = await page.screenshot()
         PICTURES.mkdir(exist_ok=True)

@@ -151,7 +151,7 @@ function partsOf(call) {
 /** A file that is written: what changes in it, as far as is known. @param {ToolCall} call @param {any} given */
 function fileParts(call, given) {
   const before = contentBefore(desk.conversation.calls.values(), call);
-  const title = `${given.path ?? "A file"}${before === null ? "" : ", against what the conversation knows of it"}`;
+  const title = `${given.path ?? "A file"}${before === null ? "" : ", against the version seen last"}`;
   const { path, content, ...rest } = given;
   const others = Object.keys(rest).length ? [codePart("Other arguments", pretty(rest))] : [];
   return [diffPart(title, diff(before ?? "", content)), ...others];

@@ -111,7 +111,7 @@ function rule(one) {
   });
   return make("li", { class: "rule", "data-testid": "rule", "data-effect": effect },
     make("div", {}, make("span", {}, effect === "allow" ? "Always allow " : "Never allow ", make("code", {}, tool)),
-      make("span", { class: "hint" }, ` ${where}`, ...(at ? [", ", make("time", { datetime: at, title: wholeTime(at) }, ago(at))] : [])),
+      make("span", { class: "hint" }, where, ...(at ? [", ", make("time", { datetime: at, title: wholeTime(at) }, ago(at))] : [])),
       ...conditions(one)), button);
 }
 
