@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from protocol.client.backoff import Backoff
+from protocol.client.calls import Call, Done, lease_of
 from protocol.client.journal import Journal
-from protocol.client.tools import CallContext, ClientTool, Offered, Outcome, as_tool
+from protocol.client.tools import ClientTool, Offered, Outcome, as_tool
 from protocol.client.trouble import LOST, RETRYABLE, ViolationError
 from protocol.commands import Command, RegisterTools, ToolDescription, ToolProgress, ToolResult
 from protocol.envelope import Envelope
@@ -28,7 +28,6 @@ from protocol.events import (
     ToolDispatched,
     ToolResultEvent,
 )
-from protocol.ids import parse_timestamp
 
 __all__ = ["Runner", "Send"]
 
@@ -38,9 +37,6 @@ Send = Callable[[Command, float | None], Awaitable[Ack]]
 #: Calls, and bytes of them, that may be open at once. One beyond is left alone: its lease runs out.
 _MOST_OPEN: Final = 1000
 _MOST_OPEN_BYTES: Final = 64 << 20
-#: Calls that are over and remembered, and bytes of their results that are kept for those who ask again.
-_MOST_DONE: Final = 100_000
-_MOST_KEPT_BYTES: Final = 8 << 20
 _LONGEST_ID: Final = 256
 #: Seconds. A lease is renewed three times over; progress is told at most so often; what hangs is waited for so long.
 _RENEWALS: Final = 3
@@ -53,38 +49,6 @@ _FAREWELL: Final = 5.0
 _OVER: Final = frozenset({ErrorCode.ALREADY_RESOLVED, ErrorCode.NOT_FOUND, ErrorCode.SESSION_GONE})
 #: It is the result that is wrong: one that says so is not.
 _UNSENDABLE: Final = frozenset({ErrorCode.TOO_LARGE, ErrorCode.INVALID, ErrorCode.MALFORMED})
-
-
-class _Call:
-    """A call that this client has."""
-
-    def __init__(self, event: ToolDispatched, key: str, size: int, lease: float | None) -> None:
-        self.event = event
-        #: What the journal calls it.
-        self.key = key
-        self.size = size
-        #: Seconds for which it is ours without a sign of life; None without an end.
-        self.lease = lease
-        #: Somebody else settled it, or it was taken back.
-        self.resolved = False
-        self.outcome: Outcome | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.context = CallContext(event.call_id, event.name, event.turn_id, self.report)
-        self.message: str | None = None
-        self.fraction: float | None = None
-        #: There is progress to tell.
-        self.news = asyncio.Event()
-
-    def report(self, message: str | None, fraction: float | None) -> None:
-        """Have it told how far it is."""
-        self.message, self.fraction = message, fraction
-        self.news.set()
-
-    def give_up(self) -> None:
-        """Nobody wants its result any more."""
-        self.resolved = self.context.cancelled = True
-        if self.task is not None:
-            self.task.cancel()
 
 
 class Runner:
@@ -116,12 +80,11 @@ class Runner:
         self._offers = False
         self._registering: asyncio.Task[None] | None = None
         #: What a replay brought that is for us, until it is known what became of it.
-        self._replayed: dict[str, _Call] | None = None
+        self._replayed: dict[str, Call] | None = None
         self._replayed_bytes = 0
-        self._open: dict[str, _Call] = {}
+        self._open: dict[str, Call] = {}
         self._open_bytes = 0
-        self._done: OrderedDict[str, Outcome | None] = OrderedDict()
-        self._kept = 0
+        self._done = Done()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -225,14 +188,14 @@ class Runner:
             return
         if not 0 < len(event.call_id) <= _LONGEST_ID:
             return  # it could not be answered
-        call = _Call(event, f"{envelope.session_id}/{event.call_id}", size, _lease(envelope, event))
+        call = Call(event, f"{envelope.session_id}/{event.call_id}", size, lease_of(envelope, event))
         if self._replayed is None:
             self._begin(call)
         elif len(self._replayed) < _MOST_OPEN and self._replayed_bytes + size <= _MOST_OPEN_BYTES:
             self._replayed[event.call_id] = call
             self._replayed_bytes += size
 
-    def _begin(self, call: _Call) -> None:
+    def _begin(self, call: Call) -> None:
         call_id = call.event.call_id
         if (known := self._open.get(call_id)) is not None:
             # Still at it: said at once, as somebody wonders.
@@ -240,48 +203,31 @@ class Runner:
             return
         if len(self._open) >= _MOST_OPEN or self._open_bytes + call.size > _MOST_OPEN_BYTES:
             return
-        if call_id in self._done:
-            call.outcome = self._done[call_id] or Outcome.failed(
-                "this client ran the call before, and does not have its result any more"
-            )
+        call.outcome = self._done.outcome(call_id)
         self._open[call_id] = call
         self._open_bytes += call.size
         call.task = asyncio.create_task(self._work(call), name=f"parley-client:call-{call_id}")
         self._tasks.add(call.task)
         call.task.add_done_callback(lambda task: self._ended(call, task))
 
-    def _ended(self, call: _Call, task: asyncio.Task[None]) -> None:
+    def _ended(self, call: Call, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         del self._open[call.event.call_id]
         self._open_bytes -= call.size
-        self._remember(call.event.call_id, call.outcome)
+        self._done.add(call.event.call_id, call.outcome)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
 
-    def _remember(self, call_id: str, outcome: Outcome | None) -> None:
-        before = self._done.pop(call_id, None)
-        self._kept += (0 if outcome is None else outcome.size) - (0 if before is None else before.size)
-        self._done[call_id] = outcome
-        for oldest, kept in self._done.items() if self._kept > _MOST_KEPT_BYTES else ():
-            if kept is not None:
-                self._kept -= kept.size
-                self._done[oldest] = None
-            if self._kept <= _MOST_KEPT_BYTES:
-                break
-        if len(self._done) > _MOST_DONE:
-            _, forgotten = self._done.popitem(last=False)
-            self._kept -= 0 if forgotten is None else forgotten.size
-
     # --- a call
 
-    async def _work(self, call: _Call) -> None:
+    async def _work(self, call: Call) -> None:
         if call.outcome is None:
             async with self._lease_kept(call):
                 call.outcome = await self._outcome(call)
         if not call.resolved:
             await self._deliver(call, call.outcome)
 
-    async def _outcome(self, call: _Call) -> Outcome:
+    async def _outcome(self, call: Call) -> Outcome:
         tool = self.tools.get(call.event.name)
         if tool is None:
             return Outcome.failed(
@@ -306,7 +252,7 @@ class Runner:
                 # A thread that was given up still takes its place.
                 thread.add_done_callback(lambda _: self._slots.release())
 
-    async def _run(self, call: _Call, tool: ClientTool) -> Outcome:
+    async def _run(self, call: Call, tool: ClientTool) -> Outcome:
         journal = self._journal
         try:
             if journal is not None:
@@ -319,7 +265,7 @@ class Runner:
                 await journal.finish(call.key, outcome)
         return outcome
 
-    async def _deliver(self, call: _Call, outcome: Outcome) -> None:
+    async def _deliver(self, call: Call, outcome: Outcome) -> None:
         """Send the result until somebody has it: we, or who was quicker."""
         command = self._result(call, outcome)
         backoff = Backoff()
@@ -338,14 +284,14 @@ class Runner:
             except ConnectionError:
                 return  # the client was closed
 
-    def _result(self, call: _Call, outcome: Outcome) -> ToolResult:
+    def _result(self, call: Call, outcome: Outcome) -> ToolResult:
         # Of this client and this call, so that it is the same after a restart, and another than anybody else's.
         digest = hashlib.sha256(f"{self._client_id}\0{call.key}".encode(errors="replace")).hexdigest()
         result = outcome.value if outcome.error is None else None
         return ToolResult(id=f"result-{digest[:40]}", call_id=call.event.call_id, result=result, error=outcome.error)
 
     @asynccontextmanager
-    async def _lease_kept(self, call: _Call) -> AsyncIterator[None]:
+    async def _lease_kept(self, call: Call) -> AsyncIterator[None]:
         """Say again and again that it is being done."""
         renewing = asyncio.create_task(self._renew(call), name=f"parley-client:lease-{call.event.call_id}")
         try:
@@ -354,7 +300,7 @@ class Runner:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
 
-    async def _renew(self, call: _Call) -> None:
+    async def _renew(self, call: Call) -> None:
         pause = None
         if call.lease is not None:
             pause = min(max(call.lease / _RENEWALS, _SHORTEST_RENEWAL), _LONGEST_RENEWAL)
@@ -376,14 +322,3 @@ class Runner:
             except LOST:
                 pass  # by the next time the connection may be back
             await asyncio.sleep(_PROGRESS_PACE if pause is None else min(_PROGRESS_PACE, pause))
-
-
-def _lease(envelope: Envelope, event: ToolDispatched) -> float | None:
-    """How long the call is ours, in seconds, by the server's clock alone: ours may be wrong."""
-    try:
-        if event.deadline is None:
-            return None
-        seconds = (parse_timestamp(event.deadline) - parse_timestamp(envelope.timestamp)).total_seconds()
-    except ParleyError:
-        return None
-    return max(seconds, 0.0)

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta
 
-from protocol.client import CallContext, ClientTool, client_tool, connect, connect_sync
+from protocol.client import CallContext, ClientTool, calls, client_tool, connect, connect_sync
 from protocol.client.choice import Memory
+from protocol.client.tools import Outcome
 from protocol.commands import Ping, ToolDescription
 from protocol.errors import ErrorCode, ParleyError
 from protocol.tools import ToolError
@@ -605,3 +606,17 @@ async def test_regression_31_an_asked_agents_approvals_show_but_what_it_says_is_
     assert growing.text == "I ask.\n\nSo it is."
     assert "child" not in "".join(chunk.text for chunk in chunks)
     assert "approval_required" in [chunk.event.event_type for chunk in chunks]
+
+
+def test_what_is_remembered_of_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_MOST_DONE", 4)
+    monkeypatch.setattr(calls, "_MOST_KEPT_BYTES", 250)
+    done = calls.Done()
+    for number in range(6):
+        done.add(f"c{number}", Outcome.failed("x" * 100))
+    done.add("given up", None)
+    kept = [done.outcome(f"c{number}") for number in range(6)]
+    # Forgotten; known to have run; kept whole.
+    assert [one is None for one in kept] == [True, True, True, False, False, False]
+    assert ["does not have its result" in str(one.error) for one in kept[3:] if one] == [True, False, False]
+    assert done.outcome("given up") is not None
