@@ -23,7 +23,7 @@ from server.agents.mcp.source import McpServers
 from server.agents.model.agent import ModelAgent
 from server.agents.model.endpoint import Endpoint
 from server.agents.offline import OfflineAgent
-from server.agents.registry import Registry
+from server.agents.registry import AgentFactory, Registry
 from server.auth import Access, Credentials, Gatekeeper, Logins, Tickets, Tokens, authenticate
 from server.auth.guests import Guests
 from server.auth.refresh import Refresher
@@ -92,7 +92,8 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     db = Database(max_size=config.database.pool_size)
     sessions, log = Sessions(db), EventLog(db)
     projects, spaces = Projects(db), Spaces(config.limits, clock)
-    directory = AgentDirectory(registry, projects, model or partial(OfflineAgent, config=config.agents.offline))
+    run: AgentFactory = model or partial(OfflineAgent, config=config.agents.offline)
+    directory = AgentDirectory(registry, projects, run)
     hub = Hub(log, sessions, clock, config.channel, version=VERSION)
     prices = Prices(config.prices)
     terms = Terms(

@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import pytest
@@ -223,15 +224,17 @@ class Turns(RuleBasedStateMachine):
 
     async def _send(self, worker: int, command: Any) -> Ack:
         service = self.workers[worker % len(self.workers)].service
-        handlers = {
-            UserMessage: service.user_message,
-            Cancel: service.cancel,
-            HitlDecision: service.hitl_decision,
-            ToolResult: service.tool_result,
-        }
         body, origin = command
         session = await self.workers[0].sessions.resolve("me", str(self.session.session_id))
-        return await handlers[type(body)](session, body, origin)  # type: ignore[operator]
+        match body:
+            case UserMessage():
+                return await service.user_message(session, body, origin)
+            case Cancel():
+                return await service.cancel(session, body, origin)
+            case HitlDecision():
+                return await service.hitl_decision(session, body, origin)
+            case _:
+                return await service.tool_result(session, body, origin)
 
     def command(self, worker: int, body: Any, client: str | None = None, refusal: ErrorCode | None = None) -> bool:
         """Send a command; whether it was accepted, as it must be if no refusal is expected."""
@@ -407,8 +410,8 @@ class Turns(RuleBasedStateMachine):
 
 def play(cluster: Cluster, examples: int, *, same: bool) -> None:
     """Let the machine run so many times; always the same way, or each time another."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Turns(cluster),
+    run_state_machine_as_test(
+        partial(Turns, cluster),  # type: ignore[arg-type]
         settings=settings(
             max_examples=examples,
             stateful_step_count=30,

@@ -104,7 +104,7 @@ def numbers(calls: list[Call]) -> list[int]:
 )
 def test_what_is_done_about_a_call(one: Call, more: dict[str, Any], expected: str) -> None:
     made = plan([one], scene(**more))
-    done = [ending.cause for ending in made.endings]
+    done: list[str] = [ending.cause for ending in made.endings]
     done += ["start" for _ in made.starts] + ["child" for _ in made.children]
     done += [dispatched.client_id or "wait for a client" for dispatched in made.dispatches]
     assert done == ([] if expected == "wait" else [expected])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -48,7 +48,8 @@ async def _stay_away(shop: Workshop, session: Session, _call: str) -> None:
 
 
 def _decide(decision: str) -> Action:
-    more = {"edit": {"modified_arguments": WRITE}, "respond": {"feedback": "no"}}.get(decision, {})
+    needs: dict[str, dict[str, Any]] = {"edit": {"modified_arguments": WRITE}, "respond": {"feedback": "no"}}
+    more = needs.get(decision, {})
     return lambda shop, session, call: shop.decide(session, call, decision, command_id="try", **more)
 
 
