@@ -92,7 +92,8 @@ async def build(config: Config, clock: Clock | None = None, *, registry: Registr
     db = Database(max_size=config.database.pool_size)
     sessions, log = Sessions(db), EventLog(db)
     projects, spaces = Projects(db), Spaces(config.limits, clock)
-    run: AgentFactory = model or partial(OfflineAgent, config=config.agents.offline)
+    offline: AgentFactory = partial(OfflineAgent, config=config.agents.offline)
+    run = offline if model is None else model
     directory = AgentDirectory(registry, projects, run)
     hub = Hub(log, sessions, clock, config.channel, version=VERSION)
     prices = Prices(config.prices)
