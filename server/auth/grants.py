@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -30,12 +31,15 @@ class Grant(Struct, frozen=True):
     def of(cls, principal: Principal, session: Session) -> Grant:
         """For somebody who was given this session by `Access`."""
         guest = session.owner != principal.user_id
-        return cls(principal.user_id, session.role, principal.scope, guest, principal.expires_at)
+        return _shared(principal.user_id, session.role, principal.scope, guest, principal.expires_at)
 
     def expired(self, now: datetime) -> bool:
         """Whether its time is over."""
         return self.expires_at is not None and self.expires_at <= now
 
+
+#: One object for all streams of a kind.
+_shared: Final = lru_cache(maxsize=4096)(Grant)
 
 #: That of the one user of a server without tokens.
 OWNER: Final = Grant(LOCAL.user_id, "owner")
