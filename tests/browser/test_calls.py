@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from playwright.async_api import BrowserContext, Locator, Page, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
+from storage.ids import new_id
 from tests.browser.console import Console
 from tests.browser.scenes import Scene
 from tests.browser.seeding import told
 from tests.browser.site import Site
+from tests.browser.test_page import FAINT, OVERLAPS
 from tests.browser.workshop import Editor, Workshop, call
 
 WRITE: dict[str, Any] = {
@@ -375,3 +377,61 @@ async def test_what_is_being_written_about_a_call_outlives_events(page: Page, si
     await expect(page.get_by_test_id("countdown")).to_contain_text("expires in")
     await expect(field).to_be_focused()
     await expect(field).to_have_value("half a sen")
+
+
+# --- for everybody
+
+
+def _crowded() -> Scene:
+    """A card of each kind."""
+    scene = Scene()
+    scene.asks("Do it.")
+    names = ["approval", "approve", "reject", "run", "fail", "wait"]
+    calls = scene.says("Yes.", *[("write_file", {"path": name, "content": f"{name}\n" * 3}) for name in names])
+    for number in (0, 1, 2):
+        scene.needs_approval(calls[number], expires_at="2000-01-01T00:00:00.000Z" if number == 0 else None)
+    scene.resolved(calls[1], "edit", arguments={"path": "elsewhere", "content": "other\n"}, feedback="there")
+    scene.returns(calls[1], {"bytes": 5})
+    scene.resolved(calls[2], "reject", feedback="no")
+    scene.returns(calls[2], error="rejected")
+    scene.runs(calls[3], "editor")
+    scene.runs(calls[4])
+    scene.returns(calls[4], error="the disk is full")
+    scene.tell("agent_switched", from_agent="coder", to_agent="ask", reason="it knows", cause="agent")
+    scene.tell("queue_changed", change="added", message_id=str(new_id()), content="And then?", on_busy="steer")
+    return scene
+
+
+@pytest.mark.feature("E03")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
+async def test_calls_and_questions_can_be_read_and_touched(
+    browser: Browser, site: Site, scheme: Literal["light", "dark"], width: int
+) -> None:
+    session = await told(site.server, _crowded().events, agent_type="coder")
+    context = await browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce"
+    )
+    page = await context.new_page()
+    await Console(page).open(f"{site.url}#s={session}")
+    cards = page.get_by_test_id("call")
+    await expect(cards).to_have_count(6)
+    for number in range(1, 6):
+        await cards.nth(number).locator("summary").first.click()
+    await page.get_by_test_id("remember").select_option("user")
+    assert await page.evaluate(FAINT) == []
+    await page.get_by_test_id("edit").click()
+    await page.locator('[data-field="path"]').fill("")
+    await expect(page.get_by_test_id("editor-problems")).not_to_be_empty()
+    assert await page.evaluate(FAINT) == []
+    await page.get_by_test_id("scroll").evaluate("node => { node.scrollTop = 0; }")
+    for _ in range(6):
+        assert await page.evaluate(OVERLAPS) == []
+        await page.get_by_test_id("scroll").evaluate("node => node.scrollBy(0, 500)")
+    await page.get_by_test_id("decisions-toggle").click()
+    for tab in ("decisions", "session", "audit"):
+        await page.get_by_test_id(f"tab-{tab}").click()
+        assert await page.evaluate(FAINT) == []
+        assert await page.evaluate(OVERLAPS) == []
+    assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    await context.close()

@@ -35,9 +35,12 @@ const UNKNOWN = Object.freeze({
 
 /** The calls of a session by their ids, in the order in which they were made. @extends {Map<string, ToolCall>} */
 export class CallBook extends Map {
+  /** Calls that are not over: few, in however long a session. @type {Set<string>} */
+  #open = new Set();
+
   /** Calls that somebody has to decide about, the oldest first. @returns {ToolCall[]} */
   get undecided() {
-    return [...this.values()].filter((call) => call.state === "approval");
+    return this.#under("approval");
   }
 
   /**
@@ -87,14 +90,28 @@ export class CallBook extends Map {
 
   /** A turn is over: nothing of it runs any more. @param {string} turn */
   ended(turn) {
-    for (const call of this.values()) {
-      if (call.turn_id === turn && !call.done) this.#put(call.call_id, { state: "cancelled", done: true });
+    for (const call of this.#under()) {
+      if (call.turn_id === turn) this.#put(call.call_id, { state: "cancelled", done: true });
     }
+  }
+
+  clear() {
+    super.clear();
+    this.#open.clear();
+  }
+
+  /** Calls that are not over, or those of them in one state. @param {CallState} [state] @returns {ToolCall[]} */
+  #under(state) {
+    const open = [...this.#open].map((id) => /** @type {ToolCall} */ (this.get(id)));
+    return state === undefined ? open : open.filter((call) => call.state === state);
   }
 
   /** @param {string} id @param {Partial<ToolCall>} news */
   #put(id, news) {
-    this.set(id, { ...(this.get(id) ?? { ...UNKNOWN, call_id: id }), ...news });
+    const call = { ...(this.get(id) ?? { ...UNKNOWN, call_id: id }), ...news };
+    this.set(id, call);
+    if (call.done) this.#open.delete(id);
+    else this.#open.add(id);
     return true;
   }
 
