@@ -10,6 +10,7 @@ import ssl
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import msgspec
@@ -252,3 +253,46 @@ async def test_the_command_does_not_start_with_a_key_that_does_not_fit(papers: P
     assert re.search(
         r"tls\.key_file: the key in \S+privkey\.pem does not fit the certificate \(from \S+, line 3\)", err
     )
+
+
+@pytest.mark.feature("S37", "T05")
+@pytest.mark.parametrize("leaf", ["ws", "events"])
+async def test_a_client_that_does_not_read_is_bounded_over_tls_too_and_catches_up(secure: Secure, leaf: str) -> None:
+    server = await secure()
+    session = await server.create_session()
+    hub = server.services.hub
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", server.port, ssl=trusting(check_hostname=False), server_hostname="127.0.0.1", limit=4_096
+    )
+    upgrade = (
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: parley.v1.json\r\n"
+    )
+    head = (
+        f"GET /sessions/{session}/{leaf}?after=0 HTTP/1.1\r\nHost: 127.0.0.1\r\n{upgrade if leaf == 'ws' else ''}\r\n"
+    )
+    writer.write(head.encode())
+    async with asyncio.timeout(PATIENCE):
+        await reader.readuntil(b'"sync"')
+        texts = [f"echo {number:02} " + "x" * 200_000 for number in range(40)]
+        buffered = 0
+        for text in texts:
+            status, answer = await server.command(session, type="user_message", content=text)
+            assert status == 200, answer
+            buffered = max(buffered, hub.stats().buffered_bytes)
+        (listener,) = hub.listeners_of(UUID(session))
+        # 8 MB were said, and as much answered; what waits for the socket is a page at most.
+        assert buffered < 4 << 20
+        assert not listener.closed()
+        for number in range(40):
+            await _past(reader, f"echo {number:02} x".encode())
+    writer.transport.abort()
+
+
+async def _past(reader: asyncio.StreamReader, mark: bytes) -> None:
+    """Read on until the mark has come."""
+    seen = b""
+    while mark not in seen:
+        piece = await reader.read(65_536)
+        assert piece, "the stream ended"
+        seen = seen[-len(mark) :] + piece
