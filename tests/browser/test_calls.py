@@ -44,11 +44,15 @@ async def _at_work(
     return console, editor
 
 
-@pytest.mark.feature("E02", "E03", "A02", "A03", "T09", "S25", "S27")
+@pytest.mark.feature("E02", "E03", "A02", "A03", "T01", "T09", "S25", "S27")
+@pytest.mark.parametrize("transport", ["websocket", "sse"])
 async def test_a_call_is_approved_here_and_run_there(
-    browser_context: BrowserContext, page: Page, workshop: Workshop
+    browser_context: BrowserContext, page: Page, workshop: Workshop, transport: str
 ) -> None:
-    console, editor = await _at_work(page, browser_context, workshop, WRITE)
+    console = await Console(page).open(workshop.url)
+    editor = Editor(await browser_context.new_page())
+    await editor.open(workshop.url, await console.session_id(), WRITE, transport=transport)
+    await page.bring_to_front()
     await console.say(call("write_file", path="a.txt", content="one\ntwo\n"))
     write = card(page, "write_file")
     await expect(write).to_have_attribute("data-state", "approval")

@@ -7,6 +7,7 @@ import { diff } from "./diff.js";
 import { make } from "./dom.js";
 import { here, observing } from "./here.js";
 import { HandResult } from "./hand.js";
+import { unhighlight } from "./highlight.js";
 import { codePart, diffPart } from "./parts.js";
 import { Thread } from "./thread.js";
 import { wholeTime } from "./times.js";
@@ -127,6 +128,7 @@ export class CallCard {
     if (!this.#more.open || from.every((one, at) => this.#filled?.[at] === one)) return;
     this.#filled = from;
     const parts = call ? partsOf(call) : [codePart("Arguments", this.#written)];
+    for (const code of this.#more.querySelectorAll("pre code")) unhighlight(code);
     this.#more.replaceChildren(this.#more.firstChild, ...parts);
   }
 }
