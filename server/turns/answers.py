@@ -120,7 +120,7 @@ class Answers:
                 feedback=feedback,
                 rule=asked.rule,
             ),
-            rule=_rule(command, row),
+            rule=_rule(command, row, origin),
         )
         return await self._commands.decide(head, row.call_id, plan)
 
@@ -192,11 +192,18 @@ class Answers:
         return msgspec.json.encode(arguments).decode()
 
 
-def _rule(command: HitlDecision, row: CallRow) -> NewRule | None:
+def _rule(command: HitlDecision, row: CallRow, origin: Origin) -> NewRule | None:
     """The standing permission or refusal that the decision makes, if it makes one."""
     remember = command.remember
     if remember is None or remember.scope == "call":
         return None
+    if remember.scope == "user" and origin.role != "owner":
+        raise ParleyError(
+            ErrorCode.FORBIDDEN,
+            "a rule for all sessions of a user is for that user to make; the scope `session` is yours",
+            path="$.remember.scope",
+            id=command.id,
+        )
     return NewRule(
         rule_id=new_id(),
         scope=remember.scope,

@@ -182,7 +182,7 @@ class Workshop:
     async def decide(self, session: Session, call_id: str, decision: Any, **more: Any) -> Ack:
         """A person decides about a call."""
         command_id = more.pop("command_id", f"{decision}-{call_id}")
-        origin = Origin("me", more.pop("client", "client-2"), "test")
+        origin = Origin("me", more.pop("client", "client-2"), "test", role=more.pop("role", "owner"))
         command = HitlDecision(id=command_id, call_id=call_id, decision=decision, **more)
         return await self.service.hitl_decision(session, command, origin)
 

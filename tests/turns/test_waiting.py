@@ -177,6 +177,17 @@ async def test_remembered_decisions_spare_the_next_question(make: Make) -> None:
 
 
 @pytest.mark.feature("A03")
+async def test_a_guest_makes_no_rules_for_the_owner(make: Make) -> None:
+    shop, session = await asked(make)
+    (call_id,) = call_ids(shop)
+    with pytest.raises(ParleyError) as refused:
+        await shop.decide(session, call_id, "approve", remember=Remember(scope="user"), role="controller")
+    assert (refused.value.code, refused.value.path) == (ErrorCode.FORBIDDEN, "$.remember.scope")
+    await shop.decide(session, call_id, "reject", remember=Remember(scope="session"), role="controller")
+    await shop.outlet.until_type("task_completed")
+
+
+@pytest.mark.feature("A03")
 async def test_regression_30_parallel_approvals_are_decided_one_by_one(make: Make) -> None:
     two = calls(("write_file", WRITE), ("write_file", {"path": "b.md", "content": "two"}))
     shop, session = await asked(make, two)
