@@ -240,3 +240,19 @@ async def test_a_server_by_itself_needs_no_bus() -> None:
     assert (bus.state, bus.alone, bus.stats().sent) == ("alone", True, 0)
     bus.on_stir(MESSAGE)
     await bus.stop()
+
+
+async def test_a_bus_that_does_not_hear_itself_is_away(company: Company, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a pooler, which gives the connection that listens to somebody else."""
+    _, ear = await company.join()
+    monkeypatch.setattr("server.bus.postgres._ECHO_PATIENCE", 0.01)
+
+    async def swallow(*_: object) -> None:
+        """It is said to nobody."""
+
+    monkeypatch.setattr("storage.listen.Line.notify", swallow)
+    deaf, _ = await company.join()
+    await probe(lambda: deaf.state == "away")
+    monkeypatch.undo()
+    await ear.until(lambda: ear.missed > 0)
+    await probe(lambda: deaf.state == "connected")
