@@ -11,7 +11,7 @@ run() {
     mkdir .coverage
     # Started before the tests: what is edited while they run is not covered by them.
     : >.coverage/started
-    "$bin/python" -m coverage run -m pytest
+    "$bin/python" -m coverage run -m pytest -n auto --dist worksteal
     "$bin/python" -m coverage combine --quiet
     mv .coverage/started "$passed"
 }
