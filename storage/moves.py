@@ -100,6 +100,13 @@ class Call(Struct, frozen=True, kw_only=True):
         """What is run: the agent's arguments, or what a person made of them."""
         return self.arguments if self.final_arguments is None else self.final_arguments
 
+    @property
+    def due_at(self) -> datetime | None:
+        """When something happens to it by itself: the first of its deadline, its release and its approval's expiry."""
+        expires_at = None if self.approval is None else self.approval.expires_at
+        moments = (self.deadline, self.release_at, expires_at)
+        return min((moment for moment in moments if moment is not None), default=None)
+
 
 class Dispatch(Struct, frozen=True, kw_only=True):
     """A call goes to a client; or, with `client_id` None, waits until some client offers its tool."""

@@ -17,6 +17,7 @@ from protocol.values import clean_text
 from server.agents.arguments import problem
 from server.turns import records
 from server.turns.engine import Engine
+from server.turns.matching import MAX_PATTERN
 from server.turns.results import Result, rejected, result_event, result_message
 from storage.calls import CallRow
 from storage.commands import CommandHead, Commands, DecisionPlan, NewRule, Reply, ResultPlan
@@ -202,6 +203,13 @@ def _rule(command: HitlDecision, row: CallRow, origin: Origin) -> NewRule | None
             ErrorCode.FORBIDDEN,
             "a rule for all sessions of a user is for that user to make; the scope `session` is yours",
             path="$.remember.scope",
+            id=command.id,
+        )
+    if remember.arguments and any(len(pattern) > MAX_PATTERN for pattern in remember.arguments.values()):
+        raise ParleyError(
+            ErrorCode.INVALID,
+            f"patterns have at most {MAX_PATTERN} characters",
+            path="$.remember.arguments",
             id=command.id,
         )
     return NewRule(

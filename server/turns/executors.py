@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from protocol.commands import RegisterTools, ToolDescription
-from protocol.errors import ErrorCode, ParleyError
+from protocol.commands import ToolDescription
 from server.agents.interface import ToolSpec
-from storage.sessions import Session
 
 __all__ = ["Executors", "NoExecutors", "Offer", "Offers"]
 
@@ -41,10 +39,6 @@ class NoExecutors:
         """No one."""
         del session_id
         return ()
-
-    async def register(self, session: Session, command: RegisterTools, client_id: str | None, user_id: str) -> None:
-        """Nobody can be told to run anything. Raises ParleyError NOT_SUPPORTED."""
-        raise ParleyError(ErrorCode.NOT_SUPPORTED, "this server does not run tools on its clients", path="$.type")
 
 
 class Offers:

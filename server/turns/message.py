@@ -42,6 +42,10 @@ class Message:
             waits=self._waits,
         )
 
+    def mistakes_agent(self, current_agent: str) -> bool:
+        """Whether it is for the session's agent, and that is another one by now."""
+        return self._command.agent_type is None and self._agent.type != current_agent
+
     def settled(self) -> None:
         """Its statements are over, whatever came of them."""
         if self.started is not None:

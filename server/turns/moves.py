@@ -164,9 +164,9 @@ class Move:
         self._switch = Switch(to_agent=agent.type, reason=reason, confidence=None, ordinal=ordinal)
 
     @property
-    def hands_over(self) -> bool:
-        """Whether this move does so already: a step hands over once."""
-        return self._switch is not None
+    def next_agent(self) -> str | None:
+        """Who goes on by this move, if it hands over."""
+        return None if self._switch is None else self._switch.to_agent
 
     def begin_child(self, call: Call, agent: AgentDefinition, task: str) -> NewChild:
         """Another agent begins to answer a call, in a turn of its own."""

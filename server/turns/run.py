@@ -43,11 +43,11 @@ class TurnRun:
         self.cancelling = claim.cancel_requested
         #: The tools that the agent was offered, by name.
         self.offered: dict[str, ToolSpec] = {}
-        #: Who goes on after this step, when the agent hands over.
-        self.next_agent: str | None = None
         self.heard = asyncio.Event()
         self.parked = False
         self.due_at: datetime | None = None
+        #: Whether its calls were tried to be settled as often as may be, in vain.
+        self.hopeless = False
         self._over = False
         self._works: set[Work] = set()
 
@@ -72,7 +72,7 @@ class TurnRun:
                     await Speaking(self).step()
                 else:
                     self.status("tools")
-                    await Settling(self).settle()
+                    await (Settling(self).give_up() if self.hopeless else Settling(self).settle())
         except LostClaimError:
             _log.info("turn_lost", step=self.claim.step, attempt=self.claim.attempt)
             self.engine.outlet.close_message(self.claim.session_id, self.claim.message_id)
@@ -127,8 +127,8 @@ class TurnRun:
             if request.cost is not None:
                 claim.cost = request.cost + (claim.cost or 0)
         claim.news = advanced.news
-        if self.next_agent is not None:
-            claim.agent_type, self.next_agent = self.next_agent, None
+        if move.next_agent is not None:
+            claim.agent_type = move.next_agent
             claim.switches += 1
         self.engine.answered(claim, advanced)
         self._over, self.parked = move.ends_turn, advanced.parked
@@ -136,7 +136,7 @@ class TurnRun:
             claim.state = "tools"
         if next_message_id is not None:
             claim.begin_next(next_message_id)
-            if advanced.steering:
+            if advanced.steering and claim.parent_call is None:
                 await self.engine.steer(claim)
         if advanced.cancel_requested:
             self.cancel()

@@ -26,7 +26,8 @@ from protocol.parts import SessionRole
 from server.agents.interface import AgentDefinition
 from server.turns import records
 from server.turns.answers import Answers
-from server.turns.engine import Begun, Engine
+from server.turns.begun import Begun, first_claim
+from server.turns.engine import Engine
 from server.turns.message import Message
 from storage.commands import CommandHead, Commands, Reply, StaleError
 from storage.ids import new_id
@@ -144,8 +145,7 @@ class TurnService:
                 agent_type=agent.type,
                 now=head.now,
             )
-            claim = self._engine.first_claim(session.session_id, session.owner, begun)
-            self._engine.begin(claim)
+            self._engine.begin(first_claim(self._engine.worker_id, session.session_id, session.owner, begun))
         return reply
 
     async def _send(self, session: Session, command: UserMessage, head: CommandHead, message: Message) -> Reply:
@@ -153,15 +153,17 @@ class TurnService:
         if command.on_busy != "interrupt":
             return await self._begin_or_wait(session, command, head, message)
         turn_id = self._engine.active_turn(session.session_id) or session.active_turn
+        idle = turn_id is None
         for _ in range(_PREPARATIONS):
             try:
-                if turn_id is None:
+                if idle:
                     return await self._begin_or_wait(session, command, head, message)
                 return await self._interrupt(session, command, head, message, turn_id)
             except StaleError as stale:
-                if turn_id is None and stale.active_turn is None:
-                    # It is the agent that has changed.
+                if idle and stale.active_turn is None and message.mistakes_agent(stale.current_agent):
                     raise
+                # Without a turn either nothing is there, or messages wait for their turn to begin.
+                idle = stale.active_turn is None and not idle
                 turn_id = stale.active_turn
         raise _unsettled(command)
 
@@ -177,13 +179,15 @@ class TurnService:
         )
 
     async def _interrupt(
-        self, session: Session, command: UserMessage, head: CommandHead, message: Message, turn_id: UUID
+        self, session: Session, command: UserMessage, head: CommandHead, message: Message, turn_id: UUID | None
     ) -> Reply:
         """Put the message before all others, and let the running turn end. Raises StaleError when it is another."""
         plan = message.plan()
-        events = [plan.waits(), records.task_cancelling(turn_id, command, head.client_id)]
+        events = [plan.waits()]
+        if turn_id is not None:
+            events.append(records.task_cancelling(turn_id, command, head.client_id))
         reply = await self._commands.interrupt(head, plan, turn_id, events, self._engine.settings.queue_limit)
-        if reply.commit is not None:
+        if reply.commit is not None and turn_id is not None:
             self._cancelled(session, reply, turn_id)
         return reply
 
@@ -191,8 +195,7 @@ class TurnService:
         """The session's turns are to end: those that waited go on here to do so, the others are told."""
         for claim in reply.claims:
             self._engine.begin(claim)
-        if turn_id not in {claim.turn_id for claim in reply.claims}:
-            self._engine.cancel(turn_id)
+        self._engine.cancel(session.session_id, turn_id)
 
     async def _cancel(self, session: Session, command: Cancel, origin: Origin) -> Reply:
         turn_id = command.turn_id or self._engine.active_turn(session.session_id) or session.active_turn

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
 
-from protocol.errors import ParleyError
+from protocol.errors import ErrorCode
+from protocol.events import ErrorInfo
 from protocol.values import clean_text
 from server.agents.interface import ToolContext
 from server.agents.registry import HANDOFF_TOOL
 from server.agents.tools import ToolError
 from server.turns import records, results
 from server.turns.asking import Asked
+from server.turns.colleagues import ask_agent, hand_over
 from server.turns.endings import end_turn
 from server.turns.executors import Offers
 from server.turns.moves import Move
@@ -36,12 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Settling"]
 
 _log = structlog.get_logger(__name__)
-
-_HANDED_OVER = "The {agent} agent has the turn now, and goes on with the whole conversation."
-_HANDED_TWICE = "The turn was handed to another agent already."
-_NO_SUCH_AGENT = "The {agent} agent cannot hand over to, or ask, {target!r}."
-_TOO_MANY_SWITCHES = "The turn was handed over as often as it may be ({limit}); finish it yourself."
-_TOO_DEEP = "Agents may ask each other no deeper than {limit}; do it yourself."
 
 _STATES: dict[str, CallState] = {"cancelled": "cancelled", "expired": "rejected"}
 _TEXTS = {
@@ -88,6 +85,24 @@ class Settling:
         finally:
             await self._end_tasks()
 
+    async def give_up(self) -> None:
+        """End the turn, and each of its calls: a mistake of ours keeps them from being settled."""
+        run, engine = self._run, self._run.engine
+        error = ErrorInfo(code=ErrorCode.INTERNAL.code, message="the server failed to run the turn's tool calls")
+        while True:
+            step = await engine.persist(lambda: engine.turns.calls(run.claim))
+            run.claim.news = step.news
+            move = Move(run.claim, engine.now())
+            for call in (call for call in step.calls if call.open):
+                if call.approval is not None:
+                    move.close_approval(call, expired=False)
+                move.end_call(call, Result(error=results.INTERRUPTED), "failed")
+            move.announce([records.turn_error(run.claim, error, with_message=False)])
+            await end_turn(run, move, "interrupted", error=error)
+            with suppress(NewsError):
+                await run.write(move, "done", expected_news=step.news)
+                return
+
     async def _settle(self) -> None:
         run, engine = self._run, self._run.engine
         while True:
@@ -107,10 +122,7 @@ class Settling:
         open_calls = [call for call in made.rest if call.call_id not in answered]
         starting = [call for call in made.starts if call.call_id not in answered]
         busy = bool(self._tasks.keys() - self._results.keys()) or bool(starting)
-        run.due_at = min(
-            (moment for call in open_calls for moment in (call.deadline, call.release_at) if moment is not None),
-            default=None,
-        )
+        run.due_at = min((call.due_at for call in open_calls if call.due_at is not None), default=None)
         if first or not (made.empty and busy):
             try:
                 await self._write(move, over=not open_calls, park=bool(open_calls) and not busy, first=first)
@@ -121,8 +133,6 @@ class Settling:
             self._tasks.pop(ending.call.call_id, None)
         for call in starting:
             self._tasks[call.call_id] = asyncio.create_task(self._execute(call))
-        for child in move.children:
-            run.engine.begin_child(run.claim, child, move.now)
         if not open_calls or run.parked:
             return True
         if busy:
@@ -132,7 +142,7 @@ class Settling:
     async def _scene(self, calls: Sequence[Call], move: Move) -> Scene:
         run, terms = self._run, self._run.engine.terms
         wanted = any(call.open and call.executor == "client" and call.state != "awaiting_approval" for call in calls)
-        offers = Offers(await terms.executors.offers(run.claim.session_id) if wanted else ())
+        offers = await run.engine.offers(run.claim.session_id) if wanted else Offers(())
         return Scene(
             now=move.now,
             cancelling=run.cancelling,
@@ -153,6 +163,7 @@ class Settling:
 
     def _fill(self, move: Move, made: Plan) -> set[UUID]:
         """Put the plan into the move; the calls that have their result by that although they were to begin."""
+        run = self._run
         answered: set[UUID] = set()
         for ending in made.endings:
             self._end(move, ending)
@@ -160,12 +171,12 @@ class Settling:
             move.dispatch(dispatched.call, dispatched.client_id, dispatched.deadline)
         for call in made.starts:
             if call.name == HANDOFF_TOOL:
-                move.end_call(call, *self._hand_over(move, call))
+                move.end_call(call, *hand_over(run, move, call))
                 answered.add(call.call_id)
             else:
                 move.start(call)
         for call in made.children:
-            refusal = self._ask_agent(move, call)
+            refusal = ask_agent(run, move, call)
             if refusal is not None:
                 move.end_call(call, Result(error=refusal), "failed")
                 answered.add(call.call_id)
@@ -183,58 +194,26 @@ class Settling:
         else:
             move.end_call(call, Result(error=_TEXTS[cause]), _STATES.get(cause, "failed"))
 
-    def _hand_over(self, move: Move, call: Call) -> tuple[Result, CallState]:
-        """What comes of a hand-over: always a result, whatever the agent asked for."""
-        claim, engine = self._run.claim, self._run.engine
-        arguments = records.value_of(call.effective_arguments)
-        target = self._target(arguments, "handoffs")
-        if target is None:
-            wrong = _NO_SUCH_AGENT.format(agent=claim.agent_type, target=_named(arguments))
-            return Result(error=wrong), "failed"
-        if move.hands_over:
-            return Result(error=_HANDED_TWICE), "failed"
-        if claim.switches >= engine.settings.max_switches:
-            return Result(error=_TOO_MANY_SWITCHES.format(limit=engine.settings.max_switches)), "failed"
-        reason = arguments.get("reason")
-        move.hand_over(target, reason if isinstance(reason, str) else None)
-        self._run.next_agent = target.type
-        return Result(value=_HANDED_OVER.format(agent=target.type)), "completed"
-
-    def _ask_agent(self, move: Move, call: Call) -> str | None:
-        """Let another agent answer the call in a turn of its own; else why not, for the model."""
-        claim, limit = self._run.claim, self._run.engine.settings.max_depth
-        arguments = records.value_of(call.effective_arguments)
-        target = self._target(arguments, "delegates")
-        if target is None:
-            return _NO_SUCH_AGENT.format(agent=claim.agent_type, target=_named(arguments))
-        if claim.depth >= limit:
-            return _TOO_DEEP.format(limit=limit)
-        move.begin_child(call, target, str(arguments.get("task", "")))
-        return None
-
-    def _target(self, arguments: Any, field: str) -> Any:
-        """The definition of the agent that the arguments name, if the acting agent may turn to it."""
-        registry = self._run.engine.registry
-        name = _named(arguments)
-        try:
-            acting = registry.get(self._run.claim.agent_type).definition
-            return registry.get(name).definition if name in getattr(acting, field) else None
-        except ParleyError:
-            return None
-
     async def _write(self, move: Move, *, over: bool, park: bool, first: bool) -> None:
-        run, claim = self._run, self._run.claim
+        run, claim, engine = self._run, self._run.claim, self._run.engine
         next_message_id = None
         if over:
             next_message_id = await self._finish(move)
-        await run.write(
-            move,
-            "done" if over else "tools",
-            expected_news=None if first else claim.news,
-            park=park,
-            next_message_id=next_message_id,
-            closes=claim.message_id if first else None,
-        )
+        for child in move.children:
+            engine.expect(child.turn_id)
+        try:
+            await run.write(
+                move,
+                "done" if over else "tools",
+                expected_news=None if first else claim.news,
+                park=park,
+                next_message_id=next_message_id,
+                closes=claim.message_id if first else None,
+            )
+            engine.begin_children(run, move.children, move.now)
+        finally:
+            for child in move.children:
+                engine.unexpect(child.turn_id)
 
     async def _finish(self, move: Move) -> UUID | None:
         """The step is over: the next one's message, or the turn ends."""
@@ -296,8 +275,3 @@ class Settling:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-
-def _named(arguments: Any) -> str:
-    name = arguments.get("agent_type") if isinstance(arguments, dict) else None
-    return name if isinstance(name, str) else ""

@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from protocol.errors import ParleyError
+from protocol.errors import ErrorCode, ParleyError
 from protocol.events import ErrorInfo, FinishReason, ToolCallRequest, TurnOutcome
 from protocol.values import clean_text
 from server.agents.interface import (
@@ -27,7 +27,6 @@ from server.agents.tools import is_being_cancelled
 from server.turns import records
 from server.turns.asking import ask
 from server.turns.endings import end_turn
-from server.turns.executors import Offers
 from server.turns.moves import Move
 from server.turns.past import history_of
 from server.turns.settling import Settling
@@ -82,6 +81,8 @@ class Speaking:
         try:
             agent = await run.engine.agent(claim)
         except ParleyError as error:
+            if error.code is not ErrorCode.UNKNOWN_AGENT:
+                raise
             stranger = AgentDefinition(type=claim.agent_type, name=claim.agent_type)
             failure = ErrorInfo(code=error.code.code, message=error.message)
             await self._end(stranger, "failed", "error", opened=opened, error=failure)
@@ -160,7 +161,7 @@ class Speaking:
         thread = claim.turn_id if claim.parent_call is not None else None
         limit = engine.settings.history_limit
         stored = await engine.persist(lambda: engine.messages.tail(claim.session_id, limit, thread=thread))
-        offers = Offers(await engine.terms.executors.offers(claim.session_id))
+        offers = await engine.offers(claim.session_id)
         tools = engine.registry.tools_for(definition, offers.specs())
         run.offered = {tool.name: tool for tool in tools}
         return AgentContext(

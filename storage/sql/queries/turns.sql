@@ -130,8 +130,10 @@ WITH s AS MATERIALIZED (
          FROM fresh, json_to_recordset($49) AS k (to_agent text, reason text, confidence double precision, ordinal integer)
      ),
      new_children AS (
-       INSERT INTO turns (turn_id, session_id, user_message_id, message_id, worker_id, agent_type, created_at, depth, parent_call)
-       SELECT k.turn_id, fresh.session_id, k.message_id, k.answer_id, fresh.worker, k.agent_type, $7, fresh.depth + 1, k.call_id
+       INSERT INTO turns (turn_id, session_id, user_message_id, message_id, worker_id, agent_type, created_at, depth, parent_call,
+                          cancel_requested)
+       SELECT k.turn_id, fresh.session_id, k.message_id, k.answer_id, fresh.worker, k.agent_type, $7, fresh.depth + 1, k.call_id,
+              fresh.cancel_requested
          FROM fresh,
               json_to_recordset($50::json) AS k (turn_id uuid, call_id uuid, agent_type text, message_id uuid, answer_id uuid)
      ),
