@@ -220,3 +220,35 @@ async def test_readiness_tells_how_the_bus_is(make_server: MakeServer) -> None:
     two = await make_server()
     await until(lambda: one.services.bus.state == two.services.bus.state == "connected")
     assert await state(one) == await state(two) == "connected"
+
+
+@pytest.mark.feature("T10", "A02", "A03")
+async def test_what_is_open_is_told_again_and_answered_at_either(make_server: MakeServer) -> None:
+    """Asked at one, decided at the other, dispatched, told again to who comes back elsewhere, answered there."""
+    one, two = await pair(make_server)
+    session = await one.create_session()
+    tool = {"name": "write_file", "parameters": {"type": "object"}}
+    async with connect(one, session, "ws-json", client_id="editor") as editor:
+        await editor.until("sync")
+        await editor.send(type="register_tools", tools=[tool])
+        await editor.say("write the file hello.txt with hi")
+        asked = next((event for event in editor.events if event.event_type == "approval_required"), None)
+        asked = asked or await editor.until("approval_required")
+        call_id = editor.payload(asked)["call_id"]
+        async with connect(two, session, "sse", client_id="phone") as phone:
+            await phone.until("sync")
+            again = await phone.until("approval_required")
+            assert (again.seq, phone.payload(again)) == (None, editor.payload(asked))
+            status, ack = await phone.send(type="hitl_decision", call_id=call_id, decision="approve")
+            assert status == 200, ack
+            dispatched = editor.payload(await editor.until("tool_dispatched"))
+            assert dispatched["client_id"] == "editor"
+    async with connect(two, session, "ws-json", client_id="editor") as editor:
+        await editor.until("sync")
+        again = await editor.until("tool_dispatched")
+        assert (again.seq, editor.payload(again)) == (None, dispatched)
+        status, ack = await editor.send(type="tool_result", call_id=call_id, result="written")
+        assert status == 200, ack
+        await completed(editor, 1)
+        (done,) = [editor.payload(event) for event in editor.events if event.event_type == "task_completed"]
+        assert done["status"] == "completed"
