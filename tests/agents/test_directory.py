@@ -79,7 +79,7 @@ async def test_who_asks_for_an_unknown_agent_is_told_which_there_are() -> None:
     assert (caught.value.code, caught.value.path) == (ErrorCode.UNKNOWN_AGENT, "$.agent_type")
 
 
-@pytest.mark.parametrize("name", ["a b", "", "x" * 65, "-x", str(uuid4())])
+@pytest.mark.parametrize("name", ["a b", "", "x" * 65, "-x", "51280bbf-f1ea-4670-865e-55a37720a86a"])
 def test_a_type_that_could_be_mistaken_is_refused(name: str) -> None:
     with pytest.raises(ParleyError) as caught:
         ProjectAgentDefinition.of(PROJECT, name, SCRIBE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
@@ -34,7 +34,7 @@ from server.bus.packets import (
 )
 from storage.listen import MAX_PAYLOAD
 
-ME, SESSION, MESSAGE = uuid4(), uuid4(), uuid4()
+ME, SESSION, MESSAGE = UUID(int=1 << 64), UUID(int=2 << 64), UUID(int=3 << 64)
 ITEMS: list[Item] = [
     Hint(SESSION, 7),
     Piece(SESSION, MESSAGE, 1, "arguments", "call", 12, "text"),
