@@ -23,6 +23,7 @@ from protocol.errors import ErrorCode, ParleyError
 from protocol.events import ClientInfo, Payload, PresenceChanged
 from protocol.parts import SessionRole
 from server.bus import Bus
+from server.channel.offered import Checker
 from server.channel.tasks import Tasks
 from server.channel.watching import Watcher, Watching
 from server.clock import Clock
@@ -42,8 +43,7 @@ _PAUSE: Final = 1.0
 #: In sessions with more clients than this, their coming and going is not announced: it would be news for everybody
 #: about everybody.
 _ANNOUNCED: Final = 64
-#: Bytes of the tools of one client, and of all that this process keeps.
-_TOOLS_BYTES: Final = 262_144
+#: Bytes of all the tools that this process keeps.
 _ALL_TOOLS_BYTES: Final = 64 << 20
 
 _Key: TypeAlias = tuple[UUID, str]
@@ -94,7 +94,7 @@ class Presence:
         self._clock = clock
         self._tell = tell
         self._refuse = refuse
-        self._max_tools = max_tools
+        self._checker = Checker(max_tools)
         self._rooms: dict[UUID, dict[str, _Client]] = {}
         self._tools_bytes = 0
         #: What is to be written: how it is by then, counts.
@@ -189,7 +189,9 @@ class Presence:
         Raises ParleyError: INVALID and TOO_LARGE for tools that cannot be taken, NOT_FOUND for a client that has no
         connection to the session, UNAVAILABLE.
         """
-        encoded = self._checked(command)
+        encoded = await self._checker.check(command.tools)
+        if self._tools_bytes + len(encoded) > _ALL_TOOLS_BYTES:
+            raise ParleyError(ErrorCode.TOO_LARGE, "this server keeps as many tools as it may", path="$.tools")
         if client_id is None:
             raise ParleyError(ErrorCode.INVALID, "name the client whose stream is open", path="?client_id")
         tools = await self._register(session.session_id, client_id, user_id, command, encoded)
@@ -239,21 +241,6 @@ class Presence:
             0 if client.tools is None else len(client.tools.tools)
         )
         client.tools = tools
-
-    def _checked(self, command: RegisterTools) -> bytes:
-        if len(command.tools) > self._max_tools:
-            raise ParleyError(ErrorCode.INVALID, f"at most {self._max_tools} tools are taken", path="$.tools")
-        for place, tool in enumerate(command.tools):
-            if tool.parameters.get("type", "object") != "object":
-                raise ParleyError(
-                    ErrorCode.INVALID,
-                    f"the schema of {tool.name!r} must be one of an object: arguments have names",
-                    path=f"$.tools[{place}].parameters.type",
-                )
-        encoded = msgspec.json.encode(command.tools)
-        if len(encoded) > _TOOLS_BYTES or self._tools_bytes + len(encoded) > _ALL_TOOLS_BYTES:
-            raise ParleyError(ErrorCode.TOO_LARGE, f"tools take at most {_TOOLS_BYTES} bytes", path="$.tools")
-        return encoded
 
     async def _register(
         self, session_id: UUID, client_id: str, user_id: str, command: RegisterTools, encoded: bytes

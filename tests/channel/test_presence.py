@@ -19,6 +19,8 @@ TOOL: dict[str, Any] = {
     "description": "Read a file.",
     "parameters": {"type": "object", "properties": {"path": {"type": "string"}}},
 }
+#: So much that it is not looked at at once.
+LARGE: dict[str, Any] = {"name": "a", "parameters": {"properties": {f"p{n}": {"enum": ["x" * 40]} for n in range(200)}}}
 
 
 def tool(name: str) -> dict[str, Any]:
@@ -208,7 +210,10 @@ async def test_tools_that_cannot_be_taken_are_refused_by_name(make_server: MakeS
     session = await server.create_session()
     wrong: list[tuple[int, str, str, list[dict[str, Any]]]] = [
         (422, "invalid", "$.tools", [tool("a"), tool("b"), tool("c")]),
-        (422, "invalid", "$.tools[1].parameters.type", [tool("a"), {"name": "b", "parameters": {"type": "array"}}]),
+        (422, "invalid", "$.tools[1].parameters", [tool("a"), {"name": "b", "parameters": {"type": "array"}}]),
+        (422, "invalid", "$.tools[0].parameters", [{"name": "a", "parameters": {"properties": ["path"]}}]),
+        (422, "invalid", "$.tools[1].parameters", [LARGE, {"name": "b", "parameters": {"required": "path"}}]),
+        (422, "invalid", "$.tools[0].parameters", [{"name": "a", "parameters": {"x": "y" * 70_000}}]),
         (422, "invalid", "$.tools[0].name", [tool("a b")]),
         (422, "invalid", "$", [tool("a"), tool("a")]),
         (413, "too_large", "$.tools", [{"name": "a", "parameters": {"x": "y" * 300_000}}]),
