@@ -79,6 +79,27 @@ async def test_nothing_runs_before_a_person_has_approved_it(make: Make) -> None:
     assert await shop.rows("SELECT state, executors FROM tool_calls") == [("completed", ["ide"])]
 
 
+@pytest.mark.feature("A03")
+async def test_regression_13_approving_writes_no_result(make: Make) -> None:
+    shop, session = await asked(make)
+    (call_id,) = call_ids(shop)
+    tool_messages = "SELECT content FROM messages WHERE role = 'tool'"
+    await shop.decide(session, call_id, "approve")
+    await shop.parked()
+    # Nobody has come to run it yet.
+    assert "tool_result" not in shop.outlet.types
+    assert await shop.rows(tool_messages) == []
+    await shop.offer(session, "ide", "write_file")
+    await shop.parked()
+    # Somebody runs it.
+    assert "tool_result" not in shop.outlet.types
+    assert await shop.rows(tool_messages) == []
+    await shop.result(session, call_id, "done", client="ide")
+    await shop.outlet.until_type("task_completed")
+    assert [payload["result"] for payload in shop.outlet.payloads("tool_result")] == ["done"]
+    assert await shop.rows(tool_messages) == [("done",)]
+
+
 @pytest.mark.feature("A03", "R02")
 async def test_an_edited_call_runs_with_the_reviewed_arguments_and_the_model_is_told(make: Make) -> None:
     shop, session = await asked(make)
