@@ -124,8 +124,8 @@ class ToolCall(Payload, frozen=True, kw_only=True):
 class ToolDispatched(Payload, frozen=True, kw_only=True):
     """Who runs a call, and until when (null: without a deadline); no `client_id` means the server.
 
-    `name` and `arguments` are what is to be run: after an edit, what a person made of it. Whoever is named runs it once,
-    and answers from what he did when he is named for the same call again.
+    `name` and `arguments` are what is to be run: after an edit, what a person made of it. Whoever is named runs it
+    once, and answers from what he did when he is named for the same call again.
     """
 
     call_id: str

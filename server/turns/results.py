@@ -35,7 +35,7 @@ NO_EXECUTOR: Final = "No client of this session offers the tool {name}, and none
 DEADLINE: Final = "The client that was to run this did not answer in time. It may or may not have taken effect."
 EXPIRED: Final = "Nobody approved this in time, so it was not run."
 _REJECTED: Final = "The user rejected this call, so it was not run."
-_EDITED: Final = "[The user changed the arguments of this call before it ran. They were: {arguments}]\n"
+_EDITED: Final = "[The user changed the arguments of this call before it ran. What ran: {arguments}]\n"
 
 
 class Result(Struct, frozen=True):

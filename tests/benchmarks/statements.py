@@ -75,9 +75,7 @@ class Statements:
         ready = [(_head(session), _plan()) for session in sessions]
 
         async def one(item: tuple[CommandHead, MessagePlan]) -> None:
-            reply = await self._commands.user_message(
-                *item, seems_busy=busy, on_busy="enqueue", most_waiting=1 << 30
-            )
+            reply = await self._commands.user_message(*item, seems_busy=busy, on_busy="enqueue", most_waiting=1 << 30)
             assert reply.commit is not None, "each command is a new one"
 
         return await _timed(ready, one)

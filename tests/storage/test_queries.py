@@ -129,8 +129,10 @@ SELECT gen_random_uuid(), session_id, g, 'user', 'hello', now() FROM sessions, g
 INSERT INTO commands SELECT session_id, 'c' || g, '', g, 'accepted', NULL, NULL, NULL, 'u', now()
   FROM sessions, generate_series(1, 2) g;
 INSERT INTO command_numbers SELECT session_id, 'c', 1 FROM sessions;
-INSERT INTO session_members SELECT session_id, owner || g, 'observer', owner, now() FROM sessions, generate_series(1, 3) g;
-INSERT INTO tickets SELECT sha256(g::text::bytea), 'u' || g / 10, 'all', NULL, NULL, now(), NULL FROM generate_series(1, 5000) g;
+INSERT INTO session_members
+SELECT session_id, owner || g, 'observer', owner, now() FROM sessions, generate_series(1, 3) g;
+INSERT INTO tickets
+SELECT sha256(g::text::bytea), 'u' || g / 10, 'all', NULL, NULL, now(), NULL FROM generate_series(1, 5000) g;
 INSERT INTO logins SELECT digest, user_id, scope, NULL, expires_at FROM tickets;
 INSERT INTO turns (turn_id, session_id, user_message_id, message_id, worker_id, agent_type, created_at, finished_at)
 SELECT gen_random_uuid(), session_id, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), 'coder', now(),

@@ -250,7 +250,10 @@ class ServerProcess:
 
 @asynccontextmanager
 async def serving(data_dir: Path, config: str = "", *, port: int = 0) -> AsyncIterator[ServerProcess]:
-    """A server on a data directory, at some port or always the same; at the end it is stopped in order, and must be gone without a complaint."""
+    """A server on a data directory, at some port or always the same.
+
+    At the end it is stopped in order, and must be gone without a complaint.
+    """
     server = ServerProcess(data_dir, config, port=port)
     try:
         await server.start()
