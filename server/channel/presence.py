@@ -326,7 +326,10 @@ class Presence:
             )
             self._announce(row.session_id, "joined", info, clients)
             if row.awaited:
-                self.watching.joined(row.session_id, row.client_id, row.names)
+                self.watching.joined(row.session_id, row.client_id)
+            if row.names:
+                # In any case: a call may have begun to wait for them since the table was read.
+                self.watching.registered(row.session_id, row.client_id, row.names)
 
     async def _restore(self, client: _Client, session_id: UUID, client_id: str, tools: Tools | None) -> None:
         """What the client registered: the table knows, unless it was emptied, and then we do."""

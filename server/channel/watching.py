@@ -49,11 +49,9 @@ class Watching:
         self._notes: deque[_Note] = deque(maxlen=_MOST)
         self._waiting = asyncio.Event()
 
-    def joined(self, session_id: UUID, client_id: str, names: Sequence[str]) -> None:
-        """A client is on a session in which calls of clients are open, with the tools that it had a moment ago."""
+    def joined(self, session_id: UUID, client_id: str) -> None:
+        """A client is on a session in which calls of clients are open."""
         self._note(_Note("joined", session_id, client_id))
-        if names:
-            self.registered(session_id, client_id, names)
 
     def left(self, session_id: UUID, client_id: str) -> None:
         """A client has left a session in which calls of clients are open."""

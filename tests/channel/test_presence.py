@@ -204,6 +204,23 @@ async def test_after_the_grace_the_tools_are_forgotten(make_server: MakeServer) 
         await server.services.presence.sweep()
 
 
+@pytest.mark.feature("A02", "T09")
+async def test_who_comes_back_offers_its_tools_anew_whether_or_not_a_call_was_seen_to_wait(
+    make_server: MakeServer,
+) -> None:
+    server = await make_server()
+    noting = Noting(server)
+    session = await server.create_session()
+    async with connect(server, session, "sse", client_id="watcher") as watcher:
+        await watcher.until("sync")
+        async with connect(server, session, "ws-json", client_id="editor") as editor:
+            await editor.send(type="register_tools", tools=[TOOL])
+        await changed(watcher, "left", "editor")
+        await until(lambda: noting.told == [("registered", "editor", "read_file")])
+        async with connect(server, session, "ws-json", client_id="editor"):
+            await until(lambda: noting.told == [("registered", "editor", "read_file")] * 2)
+
+
 @pytest.mark.feature("A02", "T06")
 async def test_tools_that_cannot_be_taken_are_refused_by_name(make_server: MakeServer) -> None:
     server = await make_server(tools=ToolsSettings(max_registered=2))

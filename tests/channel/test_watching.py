@@ -42,7 +42,8 @@ async def test_what_concerns_calls_is_told_in_order_also_over_an_outage() -> Non
     watching, keeper = Watching(), Keeper()
     watching.watcher = keeper
     running = asyncio.create_task(watching.run())
-    watching.joined(SESSION, "a", ["read_file"])
+    watching.joined(SESSION, "a")
+    watching.registered(SESSION, "a", ["read_file"])
     watching.left(SESSION, "a")
     await settle()
     assert keeper.told == [("joined", "a"), ("registered", "a", "read_file"), ("left", "a")]
@@ -52,7 +53,7 @@ async def test_what_concerns_calls_is_told_in_order_also_over_an_outage() -> Non
     assert keeper.told[3:] == []
     # In order: what comes later does not overtake what could not be told.
     keeper.failing = [ParleyError(ErrorCode.UNAVAILABLE, "away")]
-    watching.joined(SESSION, "b", [])
+    watching.joined(SESSION, "b")
     await settle()
     watching.again()
     await settle()
