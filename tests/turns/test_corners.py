@@ -26,7 +26,7 @@ from storage.moves import Advance
 from storage.sessions import Session
 from storage.turns import Advanced, Claim
 from tests.turns.conftest import Make
-from tests.turns.support import ALLOWED, Offered, Workshop, forever, scripted
+from tests.turns.support import ALLOWED, PATIENCE, Offered, Workshop, forever, scripted
 from tests.turns.test_waiting import ASKING, answer, asked, call_ids, calls
 
 #: Nothing is found out by the pulse while such a lease lasts. Seconds.
@@ -321,6 +321,96 @@ async def test_a_pattern_that_nobody_would_look_at_is_refused_when_it_is_to_be_r
     assert (refused.value.code, refused.value.path) == (ErrorCode.INVALID, "$.remember.arguments")
     assert await shop.rows("SELECT state FROM approvals") == [("pending",)]
     assert await shop.rows("SELECT count(*) FROM approval_rules") == [(0,)]
+
+
+@pytest.mark.feature("S16")
+async def test_a_turn_whose_agent_was_taken_out_meanwhile_fails_and_the_queue_goes_on(make: Make) -> None:
+    shop, session = await asked(make)
+    await shop.say(session, "later")
+    await shop.service.stop()
+
+    @agent("other", name="Other", description="Is left.")
+    async def other(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
+        yield "here"
+
+    without = await make(other, policy=ASKING)
+    (call_id,) = call_ids(shop)
+    await without.decide(session, call_id, "respond", feedback="yes")
+    await without.outlet.until_type("task_completed", 2)
+    assert [payload["code"] for payload in without.outlet.payloads("turn_error")] == ["unknown_agent"] * 2
+    assert [payload["status"] for payload in without.outlet.payloads("task_completed")] == ["failed"] * 2
+    assert await without.rows("SELECT active_turn, queued FROM sessions") == [(None, 0)]
+
+
+async def test_a_tool_that_was_taken_out_meanwhile_is_a_result_too(make: Make) -> None:
+    ran = 0
+
+    @tool
+    async def own() -> str:
+        """Ours."""
+        nonlocal ran
+        ran += 1
+        return "ran"
+
+    shop, session = await asked(make, calls(("own", {}), tools=(own,)))
+    await shop.service.stop()
+    without = await make(calls(("own", {})), policy=ASKING)
+    await without.decide(session, call_ids(shop)[0], "approve")
+    await without.outlet.until_type("task_completed")
+    assert "own" in without.outlet.payloads("tool_result")[0]["error"]
+    assert ran == 0
+
+
+@pytest.mark.feature("A02")
+async def test_a_result_as_large_as_a_command_may_be_is_kept_whole(make: Make) -> None:
+    shop = await make(calls(("read_file", {"path": "x"})))
+    session = await shop.session()
+    await shop.offer(session, "ide", "read_file")
+    await shop.say(session, "go")
+    await shop.parked()
+    large = "ä\u2028\x01" * (1 << 18)
+    await shop.result(session, call_ids(shop)[0], large, client="ide")
+    await shop.outlet.until_type("task_completed")
+    assert shop.outlet.payloads("tool_result")[0]["result"] == large
+    assert await shop.rows("SELECT content FROM messages WHERE role = 'tool'") == [(large,)]
+
+
+async def test_a_session_that_is_deleted_takes_all_its_turns_along(make: Make) -> None:
+    shop = await make(calls(ASKS_EXPERT, delegates=("expert",)), thinking, lease_seconds=0.3)
+    session = await shop.session()
+    await shop.say(session, "go")
+    await shop.outlet.until(lambda: any(delta.text == "hm" for delta in shop.outlet.deltas))
+    await shop.sessions.delete(session, shop.engine.now())
+    async with asyncio.timeout(PATIENCE):
+        await shop.engine.idle()
+    assert shop.engine.running == 0
+    assert await shop.rows("SELECT count(*) FROM turns") == [(0,)]
+
+
+@pytest.mark.feature("A03")
+async def test_an_agent_that_is_being_asked_goes_on_at_another_process(make: Make) -> None:
+    @agent("expert", name="Expert", description="Writes.", tools=["write_file"])
+    async def expert(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
+        if context.step == 1:
+            yield ToolCallDelta(0, name="write_file", arguments='{"path": "a", "content": "b"}')
+        else:
+            yield f"expert: {context.history[-1].content}"
+
+    asking = calls(ASKS_EXPERT, ("handoff", {"agent_type": "expert"}), delegates=("expert",), handoffs=("expert",))
+    shop = await make(asking, expert, policy=ASKING)
+    session = await shop.session()
+    await shop.say(session, "go")
+    await shop.outlet.until_type("approval_required")
+    await shop.parked(2)
+    await shop.service.stop()
+    other = await make(asking, expert, policy=ASKING)
+    await other.decide(session, shop.outlet.payloads("approval_required")[0]["call_id"], "respond", feedback="ok")
+    await other.outlet.until_type("agent_switched")
+    await other.outlet.until_type("task_completed", 2)
+    assert [payload["status"] for payload in other.outlet.payloads("task_completed")] == ["completed"] * 2
+    results = await other.rows("SELECT call_id, count(*) FROM messages WHERE role = 'tool' GROUP BY call_id")
+    assert {count for _, count in results} == {1}
+    assert len(results) == 3
 
 
 # --- the end of the server
