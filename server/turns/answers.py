@@ -48,9 +48,8 @@ class Answers:
         self._engine = engine
         self._commands = commands
 
-    async def tool_result(self, session: Session, command: ToolResult, head: CommandHead, origin: Origin) -> Reply:
+    async def tool_result(self, row: CallRow, command: ToolResult, head: CommandHead, origin: Origin) -> Reply:
         """A client has run a call."""
-        row = await self._find(session, command.call_id, command.id)
         took = None
         if row.started_at is not None:
             took = max(0, round((head.now - row.started_at).total_seconds() * 1000))
@@ -64,9 +63,8 @@ class Answers:
         )
         return await self._commands.tool_result(head, row.call_id, plan)
 
-    async def decide(self, session: Session, command: HitlDecision, head: CommandHead, origin: Origin) -> Reply:
+    async def decide(self, row: CallRow, command: HitlDecision, head: CommandHead, origin: Origin) -> Reply:
         """A person has decided about a call."""
-        row = await self._find(session, command.call_id, command.id)
         asked = row.approval
         if asked is None:
             raise ParleyError(ErrorCode.NOT_FOUND, "nobody was asked about this call", path="$.call_id", id=command.id)
@@ -78,7 +76,7 @@ class Answers:
                 path="$.decision",
                 id=command.id,
             )
-        final = await self._edited(session, command, row)
+        final = await self._edited(command, row)
         approval_state, call_state = _OUTCOMES[command.decision]
         executed = (final or row.arguments) if call_state == "ready" else None
         feedback = None if command.feedback is None else clean_text(command.feedback)
@@ -169,13 +167,14 @@ class Answers:
 
     # --- inside
 
-    async def _find(self, session: Session, call_id: str, command_id: str) -> CallRow:
+    async def find(self, session: Session, call_id: str, command_id: str) -> CallRow:
+        """The call that a command is about. Raises ParleyError NOT_FOUND."""
         row = await self._engine.calls.find(session.session_id, _call_id(call_id, command_id))
         if row is None:
             raise _unknown(call_id, command_id)
         return row
 
-    async def _edited(self, session: Session, command: HitlDecision, row: CallRow) -> str | None:
+    async def _edited(self, command: HitlDecision, row: CallRow) -> str | None:
         """The arguments that a person put in place of the agent's: they must be what the agent might have written."""
         arguments = command.modified_arguments
         if arguments is None:
@@ -185,7 +184,7 @@ class Answers:
         schema = None if asked.parameters is None else msgspec.json.decode(asked.parameters)
         wrong = None if schema is None else problem(schema, arguments)
         if wrong is None:
-            agent = (await self._engine.agent_of(session.session_id, row.agent_type)).definition
+            agent = (await self._engine.agent_of(row.session_id, row.agent_type)).definition
             verdict = self._engine.terms.policy.verdict(agent, None, row.name, arguments)
             wrong = verdict.reason if verdict.effect == "deny" else None
         if wrong is not None:

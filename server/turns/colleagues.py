@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from protocol.errors import ParleyError
 from protocol.values import clean_text
@@ -19,7 +19,7 @@ __all__ = ["ask_agent", "hand_over"]
 
 _HANDED_OVER: Final = "The {agent} agent has the turn now, and goes on with the whole conversation."
 _HANDED_TWICE: Final = "The turn was handed to another agent already."
-_NO_SUCH_AGENT: Final = "The {agent} agent cannot hand over to, or ask, {target!r}."
+_NO_SUCH_AGENT: Final = "There is no agent {target!r} any more."
 _TOO_MANY_SWITCHES: Final = "The turn was handed over as often as it may be ({limit}); finish it yourself."
 _TOO_DEEP: Final = "Agents may ask each other no deeper than {limit}; do it yourself."
 
@@ -28,10 +28,9 @@ def hand_over(run: TurnRun, move: Move, call: Call) -> tuple[Result, CallState]:
     """What comes of a hand-over: always a result, whatever the agent asked for."""
     claim, limit = run.claim, run.engine.settings.max_switches
     arguments = records.value_of(call.effective_arguments)
-    target = _target(run, arguments, "handoffs")
+    target = _target(run, arguments)
     if target is None:
-        wrong = _NO_SUCH_AGENT.format(agent=claim.agent_type, target=_named(arguments))
-        return Result(error=wrong), "failed"
+        return Result(error=_NO_SUCH_AGENT.format(target=_named(arguments))), "failed"
     if move.next_agent is not None:
         return Result(error=_HANDED_TWICE), "failed"
     if claim.switches >= limit:
@@ -46,22 +45,22 @@ def ask_agent(run: TurnRun, move: Move, call: Call) -> str | None:
     """Let another agent answer the call in a turn of its own; else why not, for the model."""
     claim, limit = run.claim, run.engine.settings.max_depth
     arguments = records.value_of(call.effective_arguments)
-    target = _target(run, arguments, "delegates")
+    target = _target(run, arguments)
     if target is None:
-        return _NO_SUCH_AGENT.format(agent=claim.agent_type, target=_named(arguments))
+        return _NO_SUCH_AGENT.format(target=_named(arguments))
     if claim.depth >= limit:
         return _TOO_DEEP.format(limit=limit)
     move.begin_child(call, target, clean_text(str(arguments.get("task", ""))))
     return None
 
 
-def _target(run: TurnRun, arguments: Any, field: Literal["handoffs", "delegates"]) -> AgentDefinition | None:
-    """The definition of the agent that the arguments name, if the acting agent may turn to it."""
-    registry = run.engine.registry
-    name = _named(arguments)
+def _target(run: TurnRun, arguments: Any) -> AgentDefinition | None:
+    """The definition of the agent that the arguments name, if there is one still.
+
+    That whoever wrote the call may turn to it, the tool's schema said; another agent may be acting by now.
+    """
     try:
-        acting = registry.get(run.claim.agent_type).definition
-        return registry.get(name).definition if name in getattr(acting, field) else None
+        return run.engine.registry.get(_named(arguments)).definition
     except ParleyError:
         return None
 

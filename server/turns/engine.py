@@ -8,8 +8,9 @@ news.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -75,7 +76,7 @@ class Engine:
         self._workers = Workers(database)
         self._runs: dict[UUID, TurnRun] = {}
         self._by_session: dict[UUID, dict[UUID, TurnRun]] = {}
-        self._expected: set[UUID] = set()
+        self._expected: Counter[UUID] = Counter()
         #: Claimed, and waiting for their users' other turns.
         self._admitted: dict[UUID, Claim] = {}
         #: Claimed anew while the run of an older claim is still at its end.
@@ -133,12 +134,25 @@ class Engine:
     # --- turns
 
     def expect(self, turn_id: UUID) -> None:
-        """A statement is about to create this turn, claimed by this worker: no sweep may take it for a lost one."""
-        self._expected.add(turn_id)
+        """A statement may create or claim this turn for this worker: no sweep is to take it for a lost one."""
+        self._expected[turn_id] += 1
 
     def unexpect(self, turn_id: UUID) -> None:
         """The statement is over, whatever came of it."""
-        self._expected.discard(turn_id)
+        self._expected[turn_id] -= 1
+        if not self._expected[turn_id]:
+            del self._expected[turn_id]
+
+    @contextmanager
+    def expecting(self, *turn_ids: UUID) -> Iterator[None]:
+        """Both, around a statement that creates or claims these turns, and the beginning of their runs."""
+        for turn_id in turn_ids:
+            self.expect(turn_id)
+        try:
+            yield
+        finally:
+            for turn_id in turn_ids:
+                self.unexpect(turn_id)
 
     def begin(self, claim: Claim) -> None:
         """Run the turn of a claimed step, once its user may run another one, and an older claim's run is over."""

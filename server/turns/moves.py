@@ -54,6 +54,7 @@ class Move:
         self._children: list[NewChild] = []
         self._switch: Switch | None = None
         self._parent: ParentResult | None = None
+        self._parent_turn: UUID | None = None
         self._outcome: TurnOutcome | None = None
         self._error: ErrorInfo | None = None
         self.request: RequestRow | None = None
@@ -72,6 +73,12 @@ class Move:
     def children(self) -> list[NewChild]:
         """The turns that begin with this move."""
         return self._children
+
+    @property
+    def concerns(self) -> list[UUID]:
+        """The other turns that it sets going: those that begin with it, and the one whose call it answers."""
+        turns = [child.turn_id for child in self._children]
+        return turns if self._parent_turn is None else [*turns, self._parent_turn]
 
     def announce(self, events: Iterable[NewEvent]) -> int:
         """Add events; the ordinal of the last one."""
@@ -197,6 +204,7 @@ class Move:
         ordinal = self.announce([result_event(call.turn_id, call, result)])
         self._messages.append(result_message(call, result, ordinal, thread=call.thread, turn_id=call.turn_id))
         self._parent = ParentResult(call_id=call.call_id, state=result.state)
+        self._parent_turn = call.turn_id
 
     def leave_parent(self) -> None:
         """That call has its result already: what was put in for it last is taken out again."""

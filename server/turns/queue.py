@@ -50,16 +50,13 @@ class Queue:
             # The agent was taken out of the configuration since: its turn fails and says so.
             agent = AgentDefinition(type=agent_type, name=agent_type)
         start = self._started(session_id, waiting, agent)
-        engine.expect(start.turn_id)
-        try:
+        with engine.expecting(start.turn_id):
             async with engine.gates.hold(session_id):
                 commit = await engine.turns.start_waiting(start)
                 if commit is None:
                     return False
                 engine.outlet.commit(commit)
-        finally:
-            engine.unexpect(start.turn_id)
-        engine.begin(first_claim(engine.worker_id, session_id, waiting.owner, start))
+            engine.begin(first_claim(engine.worker_id, session_id, waiting.owner, start))
         return True
 
     def _started(self, session_id: UUID, waiting: Waiting, agent: AgentDefinition) -> Started:

@@ -105,13 +105,16 @@ class TurnRun:
         def advance() -> Advance:
             return move.done(step_state, expected_news=expected_news, park=park, next_message_id=next_message_id)
 
-        try:
-            advanced = await self.engine.write(self.claim, advance(), move.now, closes)
-        except AnsweredError:
-            # Whoever asked this agent has been told something else in the meantime.
-            move.leave_parent()
-            advanced = await self.engine.write(self.claim, advance(), move.now, closes)
-        await self._note(advanced, move, step_state, next_message_id)
+        engine = self.engine
+        with engine.expecting(*move.concerns):
+            try:
+                advanced = await engine.write(self.claim, advance(), move.now, closes)
+            except AnsweredError:
+                # Whoever asked this agent has been told something else in the meantime.
+                move.leave_parent()
+                advanced = await engine.write(self.claim, advance(), move.now, closes)
+            await self._note(advanced, move, step_state, next_message_id)
+            engine.begin_children(self, move.children, move.now)
 
     async def _note(
         self,

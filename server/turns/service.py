@@ -236,12 +236,16 @@ class TurnService:
         return reply
 
     async def _tool_result(self, session: Session, command: ToolResult, origin: Origin) -> Reply:
+        row = await self._answers.find(session, command.call_id, command.id)
         head = self._head(session, command, origin)
-        return self._heard(session, await self._answers.tool_result(session, command, head, origin))
+        with self._engine.expecting(row.turn_id):
+            return self._heard(session, await self._answers.tool_result(row, command, head, origin))
 
     async def _decide(self, session: Session, command: HitlDecision, origin: Origin) -> Reply:
+        row = await self._answers.find(session, command.call_id, command.id)
         head = self._head(session, command, origin)
-        return self._heard(session, await self._answers.decide(session, command, head, origin))
+        with self._engine.expecting(row.turn_id):
+            return self._heard(session, await self._answers.decide(row, command, head, origin))
 
     def _heard(self, session: Session, reply: Reply) -> Reply:
         """An answer was taken: its turn goes on."""

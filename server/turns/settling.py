@@ -123,9 +123,11 @@ class Settling:
         starting = [call for call in made.starts if call.call_id not in answered]
         busy = bool(self._tasks.keys() - self._results.keys()) or bool(starting)
         run.due_at = min((call.due_at for call in open_calls if call.due_at is not None), default=None)
+        # Calls that waited for those which have their result by now may begin in the next round.
+        waits = bool(open_calls) and not answered
         if first or not (made.empty and busy):
             try:
-                await self._write(move, over=not open_calls, park=bool(open_calls) and not busy, first=first)
+                await self._write(move, over=not open_calls, park=waits and not busy, first=first)
             except NewsError:
                 return False
         for ending in made.endings:
@@ -135,7 +137,7 @@ class Settling:
             self._tasks[call.call_id] = asyncio.create_task(self._execute(call))
         if not open_calls or run.parked:
             return True
-        if busy:
+        if busy and waits:
             await run.heard.wait()
         return False
 
@@ -195,25 +197,18 @@ class Settling:
             move.end_call(call, Result(error=_TEXTS[cause]), _STATES.get(cause, "failed"))
 
     async def _write(self, move: Move, *, over: bool, park: bool, first: bool) -> None:
-        run, claim, engine = self._run, self._run.claim, self._run.engine
+        run, claim = self._run, self._run.claim
         next_message_id = None
         if over:
             next_message_id = await self._finish(move)
-        for child in move.children:
-            engine.expect(child.turn_id)
-        try:
-            await run.write(
-                move,
-                "done" if over else "tools",
-                expected_news=None if first else claim.news,
-                park=park,
-                next_message_id=next_message_id,
-                closes=claim.message_id if first else None,
-            )
-            engine.begin_children(run, move.children, move.now)
-        finally:
-            for child in move.children:
-                engine.unexpect(child.turn_id)
+        await run.write(
+            move,
+            "done" if over else "tools",
+            expected_news=None if first else claim.news,
+            park=park,
+            next_message_id=next_message_id,
+            closes=claim.message_id if first else None,
+        )
 
     async def _finish(self, move: Move) -> UUID | None:
         """The step is over: the next one's message, or the turn ends."""

@@ -43,6 +43,8 @@ class Upkeep:
         self._workers = workers
         self._identity = ProcessIdentity.current()
         self._tasks: list[asyncio.Task[None]] = []
+        #: What one claims, the other must not take for lost before it is begun.
+        self._claiming = asyncio.Lock()
 
     @property
     def started(self) -> bool:
@@ -115,9 +117,10 @@ class Upkeep:
     async def sweep(self) -> None:
         """Claim and run what nobody runs: steps of dead workers, turns whose creation went unanswered, queues."""
         engine = self._engine
-        for claim in await engine.turns.claim(engine.worker_id, engine.own_turns(), _SWEEP):
-            _log.info("turn_taken_over", turn_id=str(claim.turn_id), step=claim.step, attempt=claim.attempt)
-            engine.begin(claim)
+        async with self._claiming:
+            for claim in await engine.turns.claim(engine.worker_id, engine.own_turns(), _SWEEP):
+                _log.info("turn_taken_over", turn_id=str(claim.turn_id), step=claim.step, attempt=claim.attempt)
+                engine.begin(claim)
         for session_id in await engine.turns.waiting_sessions(_SWEEP):
             await engine.start_waiting(session_id)
 
@@ -125,8 +128,9 @@ class Upkeep:
         """See to what happens by itself: deadlines, clients that stay away, approvals that nobody decided in time."""
         engine = self._engine
         now = engine.now()
-        for claim in await engine.turns.claim_due(engine.worker_id, now, _SWEEP):
-            engine.begin(claim)
+        async with self._claiming:
+            for claim in await engine.turns.claim_due(engine.worker_id, now, _SWEEP):
+                engine.begin(claim)
         for due in await engine.turns.warn_due(now, _SWEEP):
             self._warn(due, (due.expires_at - now).total_seconds())
         for run in list(self._runs.values()):

@@ -234,6 +234,55 @@ async def test_a_sweep_does_not_take_an_agent_that_is_about_to_be_asked_for_a_lo
     assert answer(shop) == "attempt 1"
 
 
+@pytest.mark.parametrize("rouses", ["decision", "answer"])
+async def test_a_sweep_does_not_take_a_turn_that_is_being_roused_for_a_lost_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch, rouses: str
+) -> None:
+    @agent("expert", name="Expert", description="Knows.")
+    async def expert(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
+        yield "knows"
+
+    attempts: list[tuple[Any, ...]] = []
+
+    @tool
+    async def own() -> str:
+        """Ours: not to be run twice."""
+        attempts.extend(await shop.rows("SELECT attempt FROM turns WHERE depth = 0"))
+        return "ran"
+
+    asking = calls(ASKS_EXPERT, ("own", {}), delegates=("expert",), tools=(own,))
+    policy = ALLOWED if rouses == "answer" else Policy([PolicySettings(tool="ask_agent", effect="ask")])
+    shop = await make(asking, expert, policy=policy, lease_seconds=NO_PULSE)
+    decide, advance = shop.service._commands.decide, shop.engine.turns.advance
+
+    async def decided(*arguments: Any) -> Any:
+        reply = await decide(*arguments)
+        await shop.engine.sweep()
+        return reply
+
+    async def answered(claim: Claim, move: Advance, now: datetime) -> Advanced:
+        advanced = await advance(claim, move, now)
+        if move.parent_result is not None:
+            await shop.engine.sweep()
+        return advanced
+
+    monkeypatch.setattr(shop.service._commands, "decide", decided)
+    monkeypatch.setattr(shop.engine.turns, "advance", answered)
+    session = await shop.session()
+    await shop.say(session, "go")
+    if rouses == "decision":
+        await shop.outlet.until_type("approval_required", 2)
+        await shop.parked()
+        first, second = call_ids(shop)
+        await shop.decide(session, first, "respond", feedback="ok")
+        await shop.parked()
+        await shop.decide(session, second, "approve")
+    await shop.outlet.until_type("task_completed", 2 if rouses == "answer" else 1)
+    assert answer(shop).endswith("| ran")
+    # The first one, and one for each time that somebody roused it.
+    assert attempts == [(3 if rouses == "decision" else 2,)]
+
+
 async def test_calls_that_cannot_be_settled_end_their_turn_after_so_many_attempts(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,6 +359,33 @@ async def test_what_agents_tell_each_other_is_kept_whatever_they_write(make: Mak
     await shop.outlet.until_type("task_completed", 2)
     assert shop.outlet.payloads("agent_switched")[0]["reason"] == "c\ufffdd"
     assert shop.outlet.payloads("tool_result")[0]["result"] == "expert: a\ufffdb"
+
+
+@pytest.mark.feature("A05")
+async def test_an_agent_may_hand_over_and_ask_in_one_step(make: Make) -> None:
+    @agent("expert", name="Expert", description="May ask nobody.")
+    async def expert(context: AgentContext) -> AsyncGenerator[AgentYield, None]:
+        yield f"expert: {context.history[-1].content}"
+
+    asking = calls(("handoff", {"agent_type": "expert"}), ASKS_EXPERT, delegates=("expert",), handoffs=("expert",))
+    shop = await make(asking, expert)
+    await shop.say(await shop.session(), "go")
+    await shop.outlet.until_type("task_completed", 2)
+    assert [payload.get("error") for payload in shop.outlet.payloads("tool_result")] == [None, None]
+    assert answer(shop) == "expert: expert: think"
+
+
+async def test_a_call_begins_although_the_one_before_it_was_refused_at_the_last_moment(make: Make) -> None:
+    @tool
+    async def own() -> str:
+        """Ours."""
+        return "ran"
+
+    asking = calls(ASKS_EXPERT, ("own", {}), delegates=("expert",), tools=(own,))
+    shop = await make(asking, thinking, max_depth=0)
+    await shop.say(await shop.session(), "go")
+    await shop.outlet.until_type("task_completed")
+    assert answer(shop).endswith("do it yourself. | ran")
 
 
 @pytest.mark.feature("A03")
