@@ -19,7 +19,7 @@ from server.turns import records
 from server.turns.engine import Engine
 from server.turns.matching import MAX_PATTERN
 from server.turns.results import Result, rejected, result_event, result_message
-from storage.calls import CallRow
+from storage.calls import CallApproval, CallRow
 from storage.commands import CommandHead, Commands, DecisionPlan, NewRule, Reply, ResultPlan
 from storage.ids import new_id
 from storage.moves import CallState, NewAudit
@@ -65,17 +65,7 @@ class Answers:
 
     async def decide(self, row: CallRow, command: HitlDecision, head: CommandHead, origin: Origin) -> Reply:
         """A person has decided about a call."""
-        asked = row.approval
-        if asked is None:
-            raise ParleyError(ErrorCode.NOT_FOUND, "nobody was asked about this call", path="$.call_id", id=command.id)
-        if command.decision not in asked.allowed_decisions:
-            allowed = ", ".join(asked.allowed_decisions)
-            raise ParleyError(
-                ErrorCode.NOT_A_DECISION,
-                f"this call does not allow `{command.decision}`, but: {allowed}",
-                path="$.decision",
-                id=command.id,
-            )
+        asked = _asked(command, row)
         final = await self._edited(command, row)
         approval_state, call_state = _OUTCOMES[command.decision]
         executed = (final or row.arguments) if call_state == "ready" else None
@@ -104,21 +94,7 @@ class Answers:
             feedback=feedback,
             message=message,
             events=events,
-            audit=NewAudit(
-                event_type="approval_resolved",
-                user_id=origin.user_id,
-                client_id=origin.client_id,
-                transport=origin.transport,
-                turn_id=row.turn_id,
-                call_id=row.call_id,
-                tool=row.name,
-                decision=command.decision,
-                cause="person",
-                arguments=row.arguments,
-                executed=executed,
-                feedback=feedback,
-                rule=asked.rule,
-            ),
+            audit=_audit(command, row, origin, executed, feedback),
             rule=_rule(command, row, origin),
         )
         return await self._commands.decide(head, row.call_id, plan)
@@ -190,6 +166,41 @@ class Answers:
         if wrong is not None:
             raise ParleyError(ErrorCode.INVALID, wrong, path="$.modified_arguments", id=command.id)
         return msgspec.json.encode(arguments).decode()
+
+
+def _asked(command: HitlDecision, row: CallRow) -> CallApproval:
+    """What was asked about the call. Raises ParleyError when nothing was, or when this is no answer to it."""
+    asked = row.approval
+    if asked is None:
+        raise ParleyError(ErrorCode.NOT_FOUND, "nobody was asked about this call", path="$.call_id", id=command.id)
+    if command.decision not in asked.allowed_decisions:
+        allowed = ", ".join(asked.allowed_decisions)
+        raise ParleyError(
+            ErrorCode.NOT_A_DECISION,
+            f"this call does not allow `{command.decision}`, but: {allowed}",
+            path="$.decision",
+            id=command.id,
+        )
+    return asked
+
+
+def _audit(command: HitlDecision, row: CallRow, origin: Origin, executed: str | None, feedback: str | None) -> NewAudit:
+    """Who decided what, from where, and what will have run by that."""
+    return NewAudit(
+        event_type="approval_resolved",
+        user_id=origin.user_id,
+        client_id=origin.client_id,
+        transport=origin.transport,
+        turn_id=row.turn_id,
+        call_id=row.call_id,
+        tool=row.name,
+        decision=command.decision,
+        cause="person",
+        arguments=row.arguments,
+        executed=executed,
+        feedback=feedback,
+        rule=None if row.approval is None else row.approval.rule,
+    )
 
 
 def _rule(command: HitlDecision, row: CallRow, origin: Origin) -> NewRule | None:
