@@ -347,7 +347,8 @@ async def test_a_question_that_will_expire_says_when_and_what_became_of_it(page:
     await Console(page).open(f"{site.url}#s={session}")
     cards = page.get_by_test_id("call")
     countdowns = cards.get_by_test_id("countdown")
-    await expect(countdowns.nth(0)).to_have_text(r"expires in 5:00")
+    # The clock goes on from there, and the page may take its time.
+    await expect(countdowns.nth(0)).to_have_text(re.compile(r"expires in [45]:\d\d"))
     await expect(countdowns.nth(1)).to_have_class("countdown urgent")
     await page.clock.fast_forward(31_000)
     await expect(countdowns.nth(1)).to_have_text("expired")

@@ -35,7 +35,10 @@ PATIENCE = 45.0
 def environment(**variables: str) -> dict[str, str]:
     """Ours without what configures Parley, and with the given variables."""
     unwanted = ("PARLEY_", "NO_COLOR", "COLORFGBG", "TMUX", "STY", "XTERM_", "FORCE_COLOR", "_ARGCOMPLETE")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
+    size = ("COLUMNS", "LINES")  # of the terminal that the tests were started in
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(unwanted) and name not in size
+    }
     return inherited | {"PYTHONUNBUFFERED": "1"} | variables
 
 

@@ -53,6 +53,7 @@ class Talk:
         self.asking = Asking(self, how, workspace)
         #: Whether there was something in the input already when a question appeared: that is no answer to it.
         self._is_drafting = False
+        self._is_entering = False
         self.transport: Choice = options.transport
         self.opened: Opened
         self.client: Client | None = None
@@ -235,10 +236,11 @@ class Talk:
             self.begin(self._run_command(text))
         else:
             drafted, self._is_drafting = self._is_drafting, False
-            # What is entered is still in the input, and would be taken for the draft of what is asked next.
-            self.screen.input.text = ""
+            # What is entered is still in the input, which keeps it to be called back; it is no draft of an answer.
+            self._is_entering = True
             if drafted or not self.asking.entered(text):
                 self.say(said(text))
+            self._is_entering = False
         self.screen.draw()
 
     async def _run_command(self, text: str) -> None:
@@ -315,7 +317,7 @@ class Talk:
 
     def asked(self) -> None:
         """Something is asked: what is in the input by now is no answer to it."""
-        self._is_drafting = bool(self.screen.input.text)
+        self._is_drafting = bool(self.screen.input.text) and not self._is_entering
 
     def edit_line(self, text: str) -> None:
         """Let the user change a text in the input."""
