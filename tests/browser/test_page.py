@@ -289,6 +289,7 @@ OVERLAPS = """
       if (a === b || a.contains(b) || b.contains(a)) continue;
       if (a.closest("li") && a.closest("li") === b.closest("li")) continue; // a row keeps room for its button
       if (a.closest("[popover]") !== b.closest("[popover]")) continue; // what pops up lies over the page
+      if (a.matches(".jump") || b.matches(".jump")) continue; // it floats over what is scrolled below it
       const width = Math.min(p.right, q.right) - Math.max(p.left, q.left);
       const height = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
       if (width > 1 && height > 1) wrong.push(`${a.outerHTML.slice(0, 80)} over ${b.outerHTML.slice(0, 80)}`);
