@@ -32,6 +32,8 @@ FAST: Final = {"fsync": "off", "full_page_writes": "off", "max_connections": "10
 
 #: How long emptying a database may take before it is dropped instead, in seconds.
 _PATIENCE: Final = 10.0
+#: How often to look whether somebody else has left who has just said good-bye.
+_GLANCES: Final = 20
 #: What tests may have changed about a database beside its rows: tables, indexes, migrations, settings, its sheer size.
 _SHAPE: Final = """
 SELECT md5(string_agg(thing, E'\\n' ORDER BY thing))
@@ -54,7 +56,8 @@ SELECT md5(string_agg(thing, E'\\n' ORDER BY thing))
         SELECT 'large' WHERE pg_database_size(current_database()) > 32 << 20) things
 """
 _ALONE: Final = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend')
 """
 _USED: Final = """
 SELECT relname FROM pg_class
@@ -118,7 +121,13 @@ class Cluster:
         except (asyncpg.PostgresError, OSError, TimeoutError):
             return False
         try:
-            await connection.execute(_ALONE)
+            # Somebody who is still connected, and not just about to leave, might use it beside the next test.
+            glances = 0
+            while not await connection.fetchval(_ALONE):
+                glances += 1
+                if glances > _GLANCES:
+                    return False
+                await connection.execute("SELECT pg_sleep(0.01)")
             if await connection.fetchval(_SHAPE) != self._shape:
                 return False
             used = [row[0] for row in await connection.fetch(_USED)]
