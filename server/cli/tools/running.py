@@ -226,13 +226,15 @@ class _Reader(asyncio.Protocol):
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a program and its children: first asked, then made to."""
-    if process.returncode is None:
-        _signal(process.pid, signal.SIGTERM)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GRACE):
-                await process.wait()
-    _signal(process.pid, signal.SIGKILL)
-    await process.wait()
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        if process.returncode is None:
+            _signal(process.pid, signal.SIGTERM)
+            # No asyncio.timeout: in early versions of 3.11 it is no TimeoutError in a task that is being cancelled.
+            await asyncio.wait({ended}, timeout=_GRACE)
+    finally:
+        _signal(process.pid, signal.SIGKILL)
+    await ended
 
 
 def _signal(group: int, number: signal.Signals) -> None:
