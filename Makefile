@@ -27,7 +27,7 @@ check: dev-environment ## formatting, lint, types, architecture, feature table, 
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --features=check -q
+	$(BIN)/python -m pytest --features=check -qq
 	@sh tests/support/coverage.sh report
 
 bench: dev-environment ## measure (tests/benchmarks)
