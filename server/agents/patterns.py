@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-
-# Nothing public tells what an expression is made of.
-from re import _constants as ops  # type: ignore[attr-defined]
-from re import _parser  # type: ignore[attr-defined]
+from importlib import import_module
 from typing import Any, Final
 
 __all__ = ["MAX_PATTERN", "compiled", "effort"]
+
+# Nothing public tells what an expression is made of.
+ops: Any = import_module("re._constants")
+_parser: Any = import_module("re._parser")
 
 MAX_PATTERN: Final = 500
 """Characters of an expression."""
